@@ -1,0 +1,194 @@
+"""JSON to columns of numbers: simdjson where it is installed, the standard library otherwise, the same values.
+
+Both parsers hand out *records*, mappings with ``record[key]``. A column is taken from all records at once; when that
+fails, :func:`complain` walks the records again, slowly, to name the one that is wrong.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import numpy as np
+
+from posekit.annotations.types import AnnotationError
+
+# Pieces of a result file: small enough that text and parse stay in the cache, large enough to cost no calls.
+PIECE_BYTES = 1 << 20
+
+
+class NotInPieces(ValueError):
+    """The fast reader does not understand the file; the careful one will read it or say what is wrong."""
+
+
+def simdjson_or_none() -> Any:
+    """The module ``simdjson``, or None where the package pysimdjson is not installed."""
+    try:
+        import simdjson
+    except ImportError:
+        return None
+    return simdjson
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Pause the garbage collector: it would walk millions of young floats again and again, for half the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def load_json(path: Path) -> Any:
+    """Parse a file with the standard library.
+
+    Raises:
+        AnnotationError: the file cannot be opened, or is not JSON.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise AnnotationError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    try:
+        with collector_paused():
+            return json.loads(text)
+    except UnicodeDecodeError as error:
+        raise AnnotationError(
+            f"{path}: not JSON: byte {error.start} is not UTF-8; is it another kind of file?"
+        ) from None
+    except RecursionError:
+        raise AnnotationError(
+            f"{path}: nested too deeply to be an annotation file; is it another kind of file?"
+        ) from None
+    except json.JSONDecodeError as error:
+        hint = "the file is empty or cut short; write it again" if error.pos >= len(text.rstrip()) else "mend that line"
+        raise AnnotationError(
+            f"{path}: not JSON at line {error.lineno}, column {error.colno} ({error.msg}); {hint}"
+        ) from None
+
+
+def record_pieces(file: BinaryIO, parser: Any) -> Iterator[list[Any]]:
+    """Parse a JSON array of objects piece by piece with simdjson, each piece a list of records.
+
+    The text is cut behind a ``},``. Wherever such a cut falls, a piece that parses as an array is balanced, so the
+    pieces together are the array's elements; a cut inside a string or a nested object fails to parse.
+    The records of a piece must be dropped before the next one is asked for.
+
+    Raises:
+        NotInPieces: the text is no array, or a cut fell badly.
+    """
+    text = file.read(PIECE_BYTES).lstrip()
+    if not text.startswith(b"["):
+        raise NotInPieces
+    text = text[1:]
+    first = True
+    while True:
+        block = file.read(PIECE_BYTES)
+        if block:
+            cut = text.rfind(b"},")
+            if cut < 0:
+                text += block
+                continue
+            piece, text = text[: cut + 1], text[cut + 2 :] + block
+        else:
+            piece = text.rstrip()
+            if not piece.endswith(b"]"):
+                raise NotInPieces
+            piece = piece[:-1]
+        if not piece.strip() and not (first and not block):
+            raise NotInPieces
+        try:
+            yield list(parser.parse(b"[" + piece + b"]"))
+        except (ValueError, RuntimeError) as error:
+            raise NotInPieces from error
+        first = False
+        if not block:
+            return
+
+
+def integers(records: Sequence[Any], key: str, default: int | None = None) -> np.ndarray:
+    """(N,) int64 of ``record[key]``; ``default`` where it is absent. Raises KeyError, TypeError or ValueError."""
+    if default is None:
+        values = [record[key] for record in records]
+    else:
+        values = [record.get(key, default) for record in records]
+    column = np.array(values) if values else np.zeros(0, np.int64)
+    if column.dtype.kind == "f" and not np.array_equal(column, np.trunc(column)):
+        raise ValueError(key)
+    if column.dtype.kind not in "iubf" or column.ndim != 1:
+        raise TypeError(key)
+    return column.astype(np.int64)
+
+
+def floats(records: Sequence[Any], key: str, default: float | None = None) -> np.ndarray:
+    """(N,) float64 of ``record[key]``; ``default`` where it is absent. Raises KeyError, TypeError or ValueError."""
+    if default is None:
+        values = [record[key] for record in records]
+    else:
+        values = [record.get(key, default) for record in records]
+    column = np.array(values) if values else np.zeros(0)
+    if column.dtype.kind not in "iufb" or column.ndim != 1:
+        raise TypeError(key)
+    return column.astype(np.float64)
+
+
+def rows(records: Sequence[Any], key: str, width: int) -> np.ndarray:
+    """(N, width) float64 of the lists ``record[key]``. Raises KeyError, TypeError or ValueError."""
+    values = [record[key] for record in records]
+    if any(len(value) != width for value in values):
+        raise ValueError(key)
+    if values and hasattr(values[0], "as_buffer"):
+        flat = np.frombuffer(b"".join([value.as_buffer(of_type="d") for value in values]))
+    else:
+        flat = np.fromiter(chain.from_iterable(values), np.float64, len(values) * width)
+    return flat.reshape(len(values), width)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def describe_fault(record: Any, fields: Mapping[str, int]) -> str | None:
+    """What is wrong with a record that should have ``fields``: key -> length of its list, 0 for one number."""
+    if not isinstance(record, Mapping):
+        return "is not an object; each record must be {...}"
+    for key, width in fields.items():
+        if key not in record:
+            return f"has no '{key}'; add it"
+        value = record[key]
+        if not width:
+            if not _is_number(value):
+                return f"has '{key}': {json.dumps(value)[:40]}; write a finite number"
+        elif not isinstance(value, list):
+            return f"has '{key}': {json.dumps(value)[:40]}; write a list of {width} numbers"
+        elif len(value) != width:
+            meaning = f" (x, y, v of {width // 3} keypoints)" if key == "keypoints" else ""
+            return f"has {len(value)} numbers in '{key}' where {width} are needed{meaning}; correct the record"
+        elif bad := [v for v in value if not _is_number(v)]:
+            return f"has {json.dumps(bad[0])[:40]} in '{key}'; write finite numbers"
+    return None
+
+
+def complain(source: str, noun: str, records: Sequence[Any], fields: Mapping[str, int]) -> NoReturn:
+    """Raise the :class:`AnnotationError` of the first record at fault; ``noun`` says what a record is."""
+    for index, record in enumerate(records):
+        if fault := describe_fault(record, fields):
+            raise AnnotationError(f"{source}: {record_name(noun, record, index)} {fault}")
+    raise AnnotationError(f"{source}: the {noun}s could not be read as numbers; write integers for ids")
+
+
+def record_name(noun: str, record: Any, index: int) -> str:
+    """ "annotation 17 (image 4)", or "annotation at index 3" where a record has no id."""
+    if not isinstance(record, Mapping):
+        return f"{noun} at index {index}"
+    name = f"{noun} {record['id']}" if noun != "detection" and "id" in record else f"{noun} at index {index}"
+    return f"{name} (image {record['image_id']})" if "image_id" in record else name
