@@ -1,0 +1,43 @@
+"""Claims, the tests that decide them, and the ledger of every recorded run."""
+
+from posekit.experiments.claims import (
+    Claim,
+    claims,
+    claims_json,
+    format_claims,
+    published_rows,
+    verdict_counts,
+)
+from posekit.experiments.ledger import NOT_RUN, VERDICTS, Cell, LedgerError, Row, Scope
+from posekit.experiments.runner import Experiment, Judgement, Measurement, Verified, run, verify
+
+__all__ = [
+    "EXPERIMENTS",
+    "NOT_RUN",
+    "VERDICTS",
+    "Cell",
+    "Claim",
+    "Experiment",
+    "Judgement",
+    "LedgerError",
+    "Measurement",
+    "Row",
+    "Scope",
+    "Verified",
+    "claims",
+    "claims_json",
+    "format_claims",
+    "published_rows",
+    "run",
+    "verdict_counts",
+    "verify",
+]
+
+
+def __getattr__(name: str):
+    # The tests pull in codecs, metrics and data; reading the claims table needs none of them.
+    if name == "EXPERIMENTS":
+        from posekit.experiments.catalogue import EXPERIMENTS
+
+        return EXPERIMENTS
+    raise AttributeError(f"module 'posekit.experiments' has no attribute {name!r}")

@@ -1,0 +1,10 @@
+"""Every test that the package can run and record, by name."""
+
+from __future__ import annotations
+
+from posekit.experiments.exact import FLIP_ORDER, FLIP_STRIDE1, OKS_SCALE
+from posekit.experiments.runner import Experiment
+
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment for experiment in (OKS_SCALE, FLIP_ORDER, FLIP_STRIDE1)
+}

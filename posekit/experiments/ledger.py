@@ -1,0 +1,287 @@
+"""The ledger: every recorded run, one JSON line each, appended and never changed.
+
+A row carries two hashes. ``digest`` covers the row's own content, so that an edit shows and other rows can refer to it.
+``chain`` covers the digest and the chain of the row before, so that a removed, inserted or moved row shows too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+KINDS = ("exact", "bound", "controlled", "trained", "paper")
+NOT_RUN = "not run yet"
+REPRODUCED_UNDER = "reproduced under convention "  # followed by the convention's name
+VERDICTS = (
+    "reproduced",
+    "contradicted",
+    "undecided",
+    "mechanism shown",
+    "mechanism not shown",
+    "seen",
+    "not seen",
+    "undecided in reduced form",
+    "not testable here",
+)
+
+
+class LedgerError(ValueError):
+    """A ledger file or row that cannot be trusted; one sentence with file, row and remedy."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a verdict speaks of: it holds there and nowhere else."""
+
+    dataset: str
+    profile: str
+    network: str = "none"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One comparison inside a claim: the published value, ours, and how it falls.
+
+    ``measured`` and ``interval`` (95 %) share a unit, which ``name`` states.
+    """
+
+    name: str
+    measured: float
+    verdict: str
+    published: str = ""
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recorded run of one test.
+
+    Args:
+        test: name of the test; also the file it is kept in.
+        claims: ids of ``data/claims.csv``.
+        kind: exact, bound, controlled, trained or paper.
+        scope: dataset, profile and network.
+        config: everything the run depended on besides the seed.
+        config_hash: of ``config``, see :func:`config_hash`.
+        seed: of every random number.
+        commit: of the code that ran.
+        versions: of Python and the packages that took part.
+        hardware: device, processor model and threads.
+        wall_s: seconds.
+        metrics: flat, finite numbers.
+        intervals: 95 % intervals of some of the metrics.
+        verdict: one of ``VERDICTS``, "reproduced under convention X", or ``None`` for one arm of a comparison.
+        reason: one sentence with the numbers the verdict rests on.
+        cells: the verdict taken apart.
+        tolerance: how far a rerun elsewhere may differ in any metric.
+        arm: name of the arm in a comparison.
+        rests_on: digests of the rows that a comparison was made from.
+    """
+
+    test: str
+    claims: tuple[str, ...]
+    kind: str
+    scope: Scope
+    config: Mapping[str, Any]
+    config_hash: str
+    seed: int
+    commit: str
+    versions: Mapping[str, str]
+    hardware: Mapping[str, Any]
+    wall_s: float
+    metrics: Mapping[str, float]
+    tolerance: float
+    verdict: str | None = None
+    reason: str = ""
+    cells: tuple[Cell, ...] = ()
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    arm: str = ""
+    rests_on: tuple[str, ...] = ()
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        problem = _problem(self)
+        if problem:
+            raise LedgerError(f"test '{self.test}', seed {self.seed}: {problem}")
+
+    @property
+    def digest(self) -> str:
+        """Hash of the row's whole content."""
+        return _sha(dataclasses.asdict(self))
+
+    @property
+    def identity(self) -> tuple:
+        """Two rows of one identity are one run recorded twice."""
+        environment = _sha([dict(self.versions), dict(self.hardware)])
+        return self.test, self.arm, self.config_hash, self.seed, self.commit, environment
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """First twelve hexadecimal digits of the SHA-256 of a configuration's canonical JSON."""
+    return _sha(config)[:12]
+
+
+def is_verdict(word: str) -> bool:
+    return word in VERDICTS or (word.startswith(REPRODUCED_UNDER) and len(word) > len(REPRODUCED_UNDER))
+
+
+def read(folder: Path) -> list[Row]:
+    """All rows of a ledger folder, checked: schema, digests, chain, duplicates.
+
+    Raises:
+        LedgerError: naming file, line and remedy.
+    """
+    rows = []
+    for path in sorted(Path(folder).glob("*.jsonl")):
+        rows += read_file(path)
+    return rows
+
+
+def read_file(path: Path) -> list[Row]:
+    """Rows of one ledger file, checked as in :func:`read`; an absent file has none."""
+    return _parse(path)[0]
+
+
+def append(folder: Path, rows: Sequence[Row]) -> None:
+    """Add rows at the end of their tests' files; every file is checked first and replaced as a whole.
+
+    A lock on the folder makes concurrent writers wait for each other; a crash at any point leaves the old file.
+
+    Raises:
+        LedgerError: a row is there already, or the file on disk has been changed by hand.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        for test in dict.fromkeys(row.test for row in rows):
+            path = folder / f"{test}.jsonl"
+            known, chain = _parse(path)
+            seen = {row.identity for row in known}
+            lines = []
+            for row in rows:
+                if row.test != test:
+                    continue
+                if row.identity in seen:
+                    raise LedgerError(
+                        f"{path.name}: seed {row.seed} of configuration {row.config_hash} is recorded already at "
+                        f"commit {row.commit[:10]}; record another seed, configuration or commit"
+                    )
+                seen.add(row.identity)
+                chain = _link(chain, row.digest)
+                lines.append(json.dumps({**dataclasses.asdict(row), "digest": row.digest, "chain": chain}) + "\n")
+            _replace(path, (path.read_bytes() if path.exists() else b"") + "".join(lines).encode())
+
+
+def _parse(path: Path) -> tuple[list[Row], str]:
+    rows: list[Row] = []
+    chain = ""
+    if not path.exists():
+        return rows, chain
+    text = path.read_text(encoding="utf-8")
+    if text and not text.endswith("\n"):
+        raise LedgerError(f"{path.name}: the last line is incomplete; restore the file from version control")
+    seen = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        where = f"{path.name}, line {number}"
+        row, digest, link = _row(line, where)
+        if row.digest != digest:
+            raise LedgerError(f"{where}: the row was edited after it was recorded; restore it from version control")
+        chain = _link(chain, digest)
+        if chain != link:
+            raise LedgerError(
+                f"{where}: a row before this one was removed, added or moved; restore the file from version control"
+            )
+        if row.identity in seen:
+            raise LedgerError(f"{where}: the run is recorded twice; restore the file from version control")
+        if row.test != path.stem:
+            raise LedgerError(f"{where}: the row belongs to test '{row.test}'; move it to {row.test}.jsonl")
+        seen.add(row.identity)
+        rows.append(row)
+    return rows, chain
+
+
+def _row(line: str, where: str) -> tuple[Row, str, str]:
+    try:
+        record = json.loads(line)
+        digest, chain = record.pop("digest"), record.pop("chain")
+        if record.get("schema") != SCHEMA:
+            raise LedgerError(
+                f"schema {record.get('schema')} is unknown here; this version reads schema {SCHEMA}, update posekit"
+            )
+        record["scope"] = Scope(**record["scope"])
+        record["cells"] = tuple(
+            Cell(**{**cell, "interval": tuple(cell["interval"]) if cell["interval"] else None})
+            for cell in record["cells"]
+        )
+        record["intervals"] = {name: tuple(ends) for name, ends in record["intervals"].items()}
+        for name in ("claims", "rests_on"):
+            record[name] = tuple(record[name])
+        return Row(**record), digest, chain
+    except LedgerError as error:
+        raise LedgerError(f"{where}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise LedgerError(
+            f"{where}: not a ledger row ({type(error).__name__}: {error}); restore it from version control"
+        ) from None
+
+
+def _problem(row: Row) -> str | None:
+    if row.kind not in KINDS:
+        return f"unknown kind '{row.kind}'; use one of {', '.join(KINDS)}"
+    if not row.claims:
+        return "no claim is named; give the ids it speaks to"
+    for word in [row.verdict, *(cell.verdict for cell in row.cells)]:
+        if word is not None and not is_verdict(word):
+            return f"unknown verdict '{word}'; use one of {', '.join(VERDICTS)}, {REPRODUCED_UNDER}X"
+    bad = [name for name, value in row.metrics.items() if not math.isfinite(value)]
+    if bad:
+        return f"metric '{bad[0]}' is {row.metrics[bad[0]]}; record finite numbers only"
+    for name, (low, high) in row.intervals.items():
+        if not low <= high:
+            return f"interval of '{name}' is ({low}, {high}); the lower end goes first"
+    if row.config_hash != config_hash(row.config):
+        return "the configuration's hash does not match the configuration; compute it with config_hash"
+    return None
+
+
+def _sha(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=dict)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _link(chain: str, digest: str) -> str:
+    return hashlib.sha256((chain + digest).encode()).hexdigest()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    import fcntl
+
+    # The folder itself is locked: a lock file would lie about in the repository.
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,187 @@
+"""Run a test of the claims table, judge it, record it, and rerun what was recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from posekit.experiments import environment, ledger
+from posekit.experiments.ledger import Cell, LedgerError, Row, Scope
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Flat numbers of one run, and 95 % intervals of some of them (same names, same units)."""
+
+    metrics: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on a measurement, with the sentence and the cells it rests on."""
+
+    verdict: str
+    reason: str
+    cells: tuple[Cell, ...] = ()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One test, written once; a profile only sets its sizes and samples.
+
+    Args:
+        name: short, also the name of its ledger file.
+        claims: ids of the claims it speaks to.
+        kind: exact, bound, controlled or trained.
+        question: what it asks, in one sentence.
+        dataset: of the scope.
+        profiles: configuration per profile, plain JSON values.
+        measure: (configuration, seed) -> numbers.
+        judge: measurement -> verdict; sees nothing else.
+        tolerance: by which any metric may differ in a rerun elsewhere.
+        packages: whose versions matter, besides torch and numpy.
+    """
+
+    name: str
+    claims: tuple[str, ...]
+    kind: str
+    question: str
+    dataset: str
+    profiles: Mapping[str, Mapping[str, Any]]
+    measure: Callable[[Mapping[str, Any], int], Measurement]
+    judge: Callable[[Measurement], Judgement]
+    tolerance: float
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A recorded row beside its rerun: the largest difference of any metric, and what was allowed."""
+
+    row: Row
+    difference: float
+    allowed: float
+
+    @property
+    def ok(self) -> bool:
+        return self.difference <= self.allowed
+
+
+def run(
+    experiment: Experiment | str,
+    *,
+    profile: str = "quick",
+    seeds: Sequence[int] = (0,),
+    record: bool = False,
+    folder: Path | None = None,
+) -> list[Row]:
+    """Run a test once per seed.
+
+    Args:
+        experiment: an :class:`Experiment`, or the name of one in ``posekit.experiments.EXPERIMENTS``.
+        profile: one of the experiment's profiles.
+        seeds: one row each.
+        record: append the rows to the ledger; refused when the package differs from the last commit.
+        folder: ledger folder; ``data/ledger`` by default.
+
+    Raises:
+        LedgerError: unknown test or profile, nothing to run, uncommitted code, or a run recorded before.
+    """
+    experiment = find(experiment)
+    if profile not in experiment.profiles:
+        raise LedgerError(
+            f"test '{experiment.name}' has no profile '{profile}'; it has {', '.join(experiment.profiles)}"
+        )
+    if not seeds:
+        raise LedgerError(f"test '{experiment.name}' was given no seed; give at least one")
+    commit = environment.commit(clean=True) if record else _commit_or_none()
+    rows = [_row(experiment, profile, seed, commit) for seed in seeds]
+    if record:
+        ledger.append(folder or environment.DATA / "ledger", rows)
+    return rows
+
+
+def verify(rows: int = 3, *, seed_from: str | None = None, folder: Path | None = None) -> list[Verified]:
+    """Rerun some recorded rows and compare every metric with what was recorded.
+
+    Equal versions and hardware must give equal numbers; elsewhere the row's own tolerance holds.
+
+    Args:
+        rows: how many; fewer when the ledger is shorter.
+        seed_from: text that picks them, so that nobody does; the commit's id by default.
+        folder: ledger folder; ``data/ledger`` by default.
+
+    Raises:
+        LedgerError: a damaged ledger, or a row whose test the package no longer has.
+    """
+    recorded = ledger.read(folder or environment.DATA / "ledger")
+    text = seed_from if seed_from is not None else environment.commit()
+    order = sorted(recorded, key=lambda row: hashlib.sha256((text + row.digest).encode()).digest())
+    return [rerun(row) for row in order[:rows]]
+
+
+def rerun(row: Row) -> Verified:
+    """Run a recorded row's configuration and seed again."""
+    experiment = find(row.test)
+    metrics = experiment.measure(row.config, row.seed).metrics
+    if set(metrics) != set(row.metrics):
+        odd = sorted(set(metrics) ^ set(row.metrics))[0]
+        raise LedgerError(f"{row.test}.jsonl: metric '{odd}' is not on both sides of the rerun; record the test again")
+    same = environment.versions(experiment.packages) == dict(row.versions) and environment.hardware(
+        str(row.hardware["device"])
+    ) == dict(row.hardware)
+    difference = max((abs(metrics[name] - row.metrics[name]) for name in metrics), default=0.0)
+    return Verified(row, difference, 0.0 if same else row.tolerance)
+
+
+def find(experiment: Experiment | str) -> Experiment:
+    """An experiment by name."""
+    if isinstance(experiment, Experiment):
+        return experiment
+    from posekit.experiments.catalogue import EXPERIMENTS
+
+    if experiment not in EXPERIMENTS:
+        raise LedgerError(f"no test is called '{experiment}'; there are {', '.join(EXPERIMENTS)}")
+    return EXPERIMENTS[experiment]
+
+
+def _row(experiment: Experiment, profile: str, seed: int, commit: str) -> Row:
+    config = dict(experiment.profiles[profile])
+    start = time.perf_counter()
+    with torch.no_grad():
+        measurement = experiment.measure(config, seed)
+    wall = time.perf_counter() - start
+    judgement = experiment.judge(measurement)
+    return Row(
+        test=experiment.name,
+        claims=experiment.claims,
+        kind=experiment.kind,
+        scope=Scope(experiment.dataset, profile),
+        config=config,
+        config_hash=ledger.config_hash(config),
+        seed=seed,
+        commit=commit,
+        versions=environment.versions(experiment.packages),
+        hardware=environment.hardware(),
+        wall_s=round(wall, 3),
+        metrics=dict(measurement.metrics),
+        intervals=dict(measurement.intervals),
+        verdict=judgement.verdict,
+        reason=judgement.reason,
+        cells=judgement.cells,
+        tolerance=experiment.tolerance,
+    )
+
+
+def _commit_or_none() -> str:
+    try:
+        return environment.commit()
+    except LedgerError:
+        return "none"

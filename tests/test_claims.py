@@ -1,0 +1,231 @@
+"""The claims table and the ledger: complete, consistent with the published tables, and hard to tamper with."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import subprocess
+import sys
+
+import pytest
+
+from posekit.experiments import (
+    EXPERIMENTS,
+    NOT_RUN,
+    Cell,
+    Experiment,
+    Judgement,
+    LedgerError,
+    Measurement,
+    Row,
+    Scope,
+    claims,
+    claims_json,
+    format_claims,
+    ledger,
+    published_rows,
+    run,
+    runner,
+    verify,
+)
+
+
+def make_row(seed: int = 0, **changes) -> Row:
+    config = {"samples": 10}
+    values = {
+        "test": "quantization", "claims": ("S10",), "kind": "bound", "scope": Scope("ideal heatmaps", "quick"),
+        "config": config, "config_hash": ledger.config_hash(config), "seed": seed, "commit": "0" * 40,
+        "versions": {"python": "3.12"}, "hardware": {"device": "cpu"}, "wall_s": 1.0, "metrics": {"error": 0.5 + seed},
+        "tolerance": 0.1, "verdict": "reproduced", "intervals": {"error": (0.4, 0.6)},
+        "cells": (Cell("error, px", 0.5, "reproduced", "0.38", (0.4, 0.6)),),
+    }  # fmt: skip
+    return Row(**{**values, **changes})
+
+
+def test_every_claim_of_the_sources_has_a_row():
+    found = [claim.id for claim in claims()]
+    expected = [
+        f"{letter}{i:02d}" for letter, n in (("H", 17), ("D", 11), ("S", 10), ("U", 3)) for i in range(1, n + 1)
+    ]
+    assert found == expected
+    assert all(claim.claim and claim.published and claim.kinds and claim.test for claim in claims())
+
+
+@pytest.mark.parametrize(
+    ("claim", "column", "values"),
+    [
+        ("H02", "ap", ["70.8", "71.9", "73.4"]),
+        ("H05", "ap", ["73.4", "74.4"]),
+        ("H07", "gflops", ["8.90", "7.10"]),
+        ("H12", "ap", ["77.4", "77.0"]),
+        ("H14", "ap", ["68.6", "69.4"]),
+        ("D09", "ap", ["69.4", "70.4", "69.9"]),
+        ("S06", "ap_post", ["46.7", "48.4", "65.3", "67.1"]),
+        ("S08", "ap_hard", ["55.6", "56.2", "55.6"]),
+    ],
+)
+def test_references_select_the_published_numbers(claim, column, values):
+    row = next(c for c in claims() if c.id == claim)
+    assert [r[column] for r in published_rows(row)] == values
+
+
+def test_every_reference_resolves():
+    for claim in claims():
+        assert bool(published_rows(claim)) == bool(claim.published_file)
+
+
+def test_unrun_claims_say_so(tmp_path):
+    table = claims(folder=tmp_path)
+    assert {word for row in claims_json(table) for word in row["verdict"]} == {NOT_RUN}
+    assert format_claims(table).count(NOT_RUN) == sum(len(c.kinds) for c in table) + 1
+
+
+def test_a_recorded_verdict_reaches_the_table_with_its_scope(tmp_path):
+    ledger.append(tmp_path, [make_row(0), make_row(1)])
+    claim = next(c for c in claims(folder=tmp_path) if c.id == "S10")
+    assert claim.pending == ()
+    assert "bound: REPRODUCED [ideal heatmaps; quick; network: none; 2 seeds]" in format_claims([claim])
+    (shown,) = claims_json([claim])
+    assert json.loads(json.dumps(shown))["verdicts"][0]["runs"] == [make_row(0).digest]
+
+
+def test_rows_survive_the_file(tmp_path):
+    rows = [make_row(0), make_row(1)]
+    ledger.append(tmp_path, rows[:1])
+    first = (tmp_path / "quantization.jsonl").read_bytes()
+    ledger.append(tmp_path, rows[1:])
+    assert ledger.read(tmp_path) == rows
+    assert (tmp_path / "quantization.jsonl").read_bytes().startswith(first)
+    assert [path.name for path in tmp_path.iterdir()] == ["quantization.jsonl"]
+
+
+def _edit(lines):
+    return [lines[0].replace('"error": 0.5', '"error": 0.4'), *lines[1:]]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_edit, "line 1: the row was edited"),
+        (lambda lines: lines[1:], "line 1: a row before this one was removed"),
+        (lambda lines: [lines[0], lines[2]], "line 2: a row before this one was removed"),
+        (lambda lines: [lines[1], lines[0], lines[2]], "line 1: a row before"),
+        (lambda lines: [*lines, lines[0]], "line 4: a row before"),
+        (lambda lines: [*lines[:2], lines[2].rstrip("\n")], "last line is incomplete"),
+        (lambda lines: [lines[0], "{}\n", lines[2]], "line 2: not a ledger row"),
+        (lambda lines: [lines[0].replace('"schema": 1', '"schema": 9')], "schema 9 is unknown"),
+    ],
+)
+def test_damage_is_found(tmp_path, damage, message):
+    ledger.append(tmp_path, [make_row(seed) for seed in range(3)])
+    path = tmp_path / "quantization.jsonl"
+    path.write_text("".join(damage(path.read_text().splitlines(keepends=True))))
+    for attempt in (lambda: ledger.read(tmp_path), lambda: ledger.append(tmp_path, [make_row(7)])):
+        with pytest.raises(LedgerError, match=message):
+            attempt()
+
+
+def test_a_run_is_recorded_once(tmp_path):
+    ledger.append(tmp_path, [make_row(0)])
+    with pytest.raises(LedgerError, match="recorded already"):
+        ledger.append(tmp_path, [make_row(0, metrics={"error": 0.1})])
+    assert len(ledger.read(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "guess"}, "unknown kind"),
+        ({"claims": ()}, "no claim"),
+        ({"verdict": "proved"}, "unknown verdict"),
+        ({"metrics": {"error": float("nan")}}, "finite"),
+        ({"intervals": {"error": (1.0, 0.0)}}, "lower end"),
+        ({"config": {"samples": 11}}, "hash does not match"),
+    ],
+)
+def test_rows_are_checked(changes, message):
+    with pytest.raises(LedgerError, match=message):
+        make_row(**changes)
+
+
+def _append_many(folder, start):
+    for seed in range(start, start + 5):
+        ledger.append(folder, [make_row(seed)])
+
+
+def test_concurrent_writers_lose_nothing(tmp_path):
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_append_many, args=(tmp_path, start)) for start in (0, 100, 200)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(ledger.read(tmp_path)) == 15
+
+
+def test_a_killed_writer_leaves_the_old_file(tmp_path):
+    ledger.append(tmp_path, [make_row(0)])
+    script = (
+        "import os, pickle, sys; from pathlib import Path; from posekit.experiments import ledger\n"
+        "os.replace = lambda *a: os._exit(9)\n"
+        "row = ledger.read(Path(sys.argv[1]))[0]\n"
+        "import dataclasses; ledger.append(Path(sys.argv[1]), [dataclasses.replace(row, seed=1)])"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)]).returncode == 9
+    assert ledger.read(tmp_path) == [make_row(0)]
+    ledger.append(tmp_path, [make_row(1)])
+    assert len(ledger.read(tmp_path)) == 2
+
+
+def test_unknown_claim_in_the_ledger_is_refused(tmp_path):
+    ledger.append(tmp_path, [make_row(0, claims=("X99",))])
+    with pytest.raises(LedgerError, match="X99"):
+        claims(folder=tmp_path)
+
+
+def test_every_test_names_claims_of_its_kind():
+    kinds = {claim.id: claim.kinds for claim in claims()}
+    for experiment in EXPERIMENTS.values():
+        assert all(experiment.kind in kinds[name] for name in experiment.claims), experiment.name
+        assert {"smoke", "quick"} <= set(experiment.profiles)
+
+
+def test_verify_reruns_a_row_and_sees_a_difference(tmp_path, monkeypatch):
+    (row,) = run("flip_shift_stride4", profile="smoke", seeds=[3])
+    ledger.append(tmp_path, [row])
+    (same,) = verify(1, seed_from="abc", folder=tmp_path)
+    assert same.ok and same.difference == 0
+    other = EXPERIMENTS["flip_shift_stride4"]
+    drifted = Experiment(
+        **{
+            **vars(other),
+            "measure": lambda c, s: Measurement({k: v + 1 for k, v in other.measure(c, s).metrics.items()}),
+        }
+    )
+    monkeypatch.setattr(runner, "find", lambda name: drifted)
+    (changed,) = verify(1, seed_from="abc", folder=tmp_path)
+    assert not changed.ok and changed.difference == pytest.approx(1)
+
+
+def test_the_rows_to_verify_follow_the_commit(tmp_path):
+    ledger.append(tmp_path, run("flip_shift_stride4", profile="smoke", seeds=range(6)))
+    picks = {tuple(v.row.seed for v in verify(2, seed_from=text, folder=tmp_path)) for text in "abcdef"}
+    assert len(picks) > 1
+    assert verify(2, seed_from="a", folder=tmp_path) == verify(2, seed_from="a", folder=tmp_path)
+
+
+def test_unknown_tests_and_profiles_are_named():
+    with pytest.raises(LedgerError, match="oks_scale"):
+        run("nonsense")
+    with pytest.raises(LedgerError, match="quick"):
+        run("oks_scale", profile="huge")
+
+
+def test_verdict_comes_from_the_measurement_alone():
+    oks_scale = EXPERIMENTS["oks_scale"]
+    measured = oks_scale.measure(oks_scale.profiles["smoke"], 0)
+    assert oks_scale.judge(measured).verdict == "contradicted"
+    a, b = "largest difference, s^2 = area", "largest difference, s = box diagonal"
+    swapped = Measurement({**measured.metrics, a: measured.metrics[b], b: measured.metrics[a]})
+    judged: Judgement = oks_scale.judge(swapped)
+    assert judged.verdict == "reproduced"
