@@ -1,0 +1,247 @@
+"""Widgets of the course: a drawing function plus controls.
+
+``explore(draw, ...)`` shows ``draw`` at its defaults first, so the picture is in the notebook's outputs and an error
+stops the run. A person then gets controls. Nobody there, every control is swept through its ends and the states are
+laid out on a contact sheet, which stands in for the widget on a static page: an error in any state fails the run,
+which papermill alone would not notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from posekit.course import figures
+from posekit.course.parameters import current
+from posekit.course.presence import person_present
+
+
+@dataclass(frozen=True)
+class Slider:
+    """A number between two ends. Whole numbers stay whole; ``log`` makes equal steps of equal ratios (by factor 2)."""
+
+    low: float
+    high: float
+    value: float
+    step: float | None = None
+    label: str = ""
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.value <= self.high or self.low >= self.high:
+            raise ValueError(f"slider '{self.label}': {self.value} does not lie in [{self.low}, {self.high}]")
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return self.low, self.high
+
+    def widget(self, label: str, *, continuous: bool) -> Any:
+        import ipywidgets
+
+        whole = all(isinstance(v, int) for v in (self.low, self.high, self.value, self.step or 1))
+        kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
+        step = self.step or (1 if whole else (self.high - self.low) / 100)
+        return kind(
+            value=self.value, min=self.low, max=self.high, step=step, continuous_update=continuous, **_described(label)
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values: a list, or a slider over them with ``slide=True``."""
+
+    options: Sequence[Any]
+    value: Any
+    label: str = ""
+    unit: str = ""
+    slide: bool = False
+
+    def __post_init__(self) -> None:
+        if self.value not in self.options:
+            raise ValueError(f"choice '{self.label}': {self.value!r} is not one of {list(self.options)}")
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        return (self.options[0], self.options[-1]) if self.slide else tuple(self.options)
+
+    def widget(self, label: str, *, continuous: bool) -> Any:
+        import ipywidgets
+
+        options = [(str(option), option) for option in self.options]
+        if self.slide:
+            return ipywidgets.SelectionSlider(
+                options=options, value=self.value, continuous_update=continuous, **_described(label)
+            )
+        return ipywidgets.Dropdown(options=options, value=self.value, **_described(label))
+
+
+@dataclass(frozen=True)
+class Toggle:
+    """On or off."""
+
+    value: bool
+    label: str = ""
+    unit: str = ""
+    ends: tuple[bool, bool] = field(default=(False, True), init=False)
+
+    def widget(self, label: str, *, continuous: bool) -> Any:
+        import ipywidgets
+
+        return ipywidgets.Checkbox(value=self.value, indent=False, **_described(label))
+
+
+Control = Slider | Choice | Toggle
+
+
+def _described(label: str) -> dict[str, Any]:
+    """Text beside a control, which is also what a screen reader calls it."""
+    return {
+        "description": label,
+        "tooltip": label,
+        "style": {"description_width": "14em"},
+        "layout": {"width": "34em"},
+    }
+
+
+def explore(draw: Callable[..., Any], *, name: str, alt: str, **controls: Control) -> None:
+    """Show a drawing function with a control for each of its arguments.
+
+    Args:
+        draw: pure function, called with one keyword argument per control; returns a matplotlib Figure, or an
+            (H, W, 3) uint8 RGB array where the picture should follow the hand.
+        name: of the figure that shows the defaults, ``"05-resolution-slider"``; the contact sheet is ``NAME-sheet``.
+        alt: alternative text of the default picture.
+        controls: a :class:`Slider`, :class:`Choice` or :class:`Toggle` for each argument of ``draw``.
+
+    Raises:
+        whatever ``draw`` raises, with the values that made it fail in a note.
+    """
+    setup = current()
+    defaults = {key: control.value for key, control in controls.items()}
+    if not person_present():
+        first = draw_state(draw, defaults)
+        figures.keep(first, name, alt=alt, setup=setup, function=_name(draw))
+        states = sweep(controls, pairs=setup.profile != "smoke")
+        pictures = [first, *(draw_state(draw, state) for state in states[1:])]
+        captions = [caption(controls, state) for state in states]
+        sheet = contact_sheet(pictures, captions)
+        sheet_alt = f"Contact sheet of the widget at {len(states)} settings: {'; '.join(captions[:4])}."
+        figures.keep(sheet, f"{name}-sheet", alt=sheet_alt, setup=setup, function=_name(draw))
+        return
+    picture = draw(**defaults)
+    live = isinstance(picture, np.ndarray)
+    png = figures.as_png(picture)
+    figures.write_bytes(setup.out_dir / f"{name}.png", png)
+    _show_controls(draw, controls, png, alt=alt, live=live)
+
+
+def _name(draw: Callable[..., Any]) -> str:
+    module = getattr(draw, "__module__", "")
+    return f"{module}.{draw.__qualname__}" if module.startswith("posekit") else getattr(draw, "__name__", "")
+
+
+def sweep(controls: dict[str, Control], *, pairs: bool) -> list[dict[str, Any]]:
+    """The defaults, then every control at each end, then (``pairs``) neighbouring controls at their ends together."""
+    defaults = {key: control.value for key, control in controls.items()}
+    states = [defaults]
+    states += [{**defaults, key: end} for key, control in controls.items() for end in control.ends]
+    if pairs:
+        for (a, first), (b, second) in pairwise(controls.items()):
+            states.append({**defaults, a: first.ends[0], b: second.ends[-1]})
+            states.append({**defaults, a: first.ends[-1], b: second.ends[0]})
+    return [state for i, state in enumerate(states) if state not in states[:i]]
+
+
+def draw_state(draw: Callable[..., Any], state: dict[str, Any]) -> bytes:
+    """The PNG of one state; an error names the state that made it."""
+    try:
+        return figures.as_png(draw(**state))
+    except Exception as error:
+        error.add_note(f"while drawing {', '.join(f'{k}={v!r}' for k, v in state.items())}")
+        raise
+
+
+def caption(controls: dict[str, Control], state: dict[str, Any]) -> str:
+    """What differs from the defaults in a state, in the controls' own words."""
+    changed = [
+        f"{controls[key].label or key} {_written(value)}{' ' + controls[key].unit if controls[key].unit else ''}"
+        for key, value in state.items()
+        if value != controls[key].value
+    ]
+    return ", ".join(changed) or "defaults"
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def contact_sheet(pictures: Sequence[bytes], captions: Sequence[str], *, columns: int = 3, width: int = 360) -> bytes:
+    """PNG of up to nine pictures in rows with their captions, on the panel colour of the style."""
+    import io
+
+    from PIL import Image, ImageDraw, ImageFont
+
+    from posekit.viz import INK, PANEL
+
+    chosen = np.unique(np.linspace(0, len(pictures) - 1, min(9, len(pictures))).round().astype(int))
+    tiles = []
+    for i in chosen:
+        tile = Image.open(io.BytesIO(pictures[i])).convert("RGB")
+        tiles.append(tile.resize((width, round(width * tile.height / tile.width)), Image.Resampling.LANCZOS))
+    rows = -(-len(tiles) // columns)
+    across = min(columns, len(tiles))
+    gap, strip = 10, 22
+    height = max(tile.height for tile in tiles) + strip
+    sheet = Image.new("RGB", (across * (width + gap) + gap, rows * (height + gap) + gap), PANEL)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
+    for n, (i, tile) in enumerate(zip(chosen, tiles)):
+        x, y = gap + n % columns * (width + gap), gap + n // columns * (height + gap)
+        pen.text((x, y), captions[i][:56], fill=INK, font=font)
+        sheet.paste(tile, (x, y + strip))
+    buffer = io.BytesIO()
+    sheet.quantize(128, dither=Image.Dither.NONE).save(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _show_controls(draw: Callable[..., Any], controls: dict[str, Control], png: bytes, *, alt: str, live: bool) -> None:
+    """Picture, controls and a line for errors. Fast pictures follow the hand; figures wait until it lets go."""
+    import base64
+    import html
+
+    import ipywidgets
+    from IPython.display import display
+
+    image = ipywidgets.Image(value=png, format="png", layout={"max_width": "100%"})
+    if hasattr(image, "tooltip"):
+        image.tooltip = alt
+    message = ipywidgets.HTML()
+    handles = {}
+    for key, control in controls.items():
+        label = control.label or key
+        handles[key] = control.widget(f"{label} ({control.unit})" if control.unit else label, continuous=live)
+
+    def redraw(_: Any = None) -> None:
+        state = {key: handle.value for key, handle in handles.items()}
+        try:
+            image.value = figures.as_png(draw(**state))
+            message.value = ""
+        except Exception as error:
+            message.value = f"<b>{html.escape(type(error).__name__)}</b>: {html.escape(str(error))}"
+
+    for handle in handles.values():
+        handle.observe(redraw, names="value")
+    box = ipywidgets.VBox([*handles.values(), message, image])
+    # One output with two faces: JupyterLab shows the widget, a viewer without widgets the picture of the defaults.
+    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+    bundle = {
+        "application/vnd.jupyter.widget-view+json": view,
+        "image/png": base64.b64encode(png).decode(),
+        "text/plain": f"[widget] {alt}",
+    }
+    display(bundle, raw=True, metadata={"image/png": {"alt": alt}})
