@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from posekit.annotations import AnnotationError, People, read_people
+from posekit.annotations.parsing import load_json
 from posekit.skeletons import Skeleton
 
 PERSON_CATEGORY = 1
@@ -165,14 +165,7 @@ def read_boxes(source: str | os.PathLike | list[dict[str, Any]], people: People,
 def _read_records(source: str | os.PathLike | list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
     if isinstance(source, list):
         return "boxes", source
-    name = os.fspath(source)
-    try:
-        with open(source, "rb") as file:
-            records = json.load(file)
-    except FileNotFoundError:
-        raise AnnotationError(f"{name} is missing; check the path or run `posekit data download`") from None
-    except ValueError as error:
-        raise AnnotationError(f"{name} is not JSON ({error}); download it again") from None
+    name, records = os.fspath(source), load_json(Path(source))
     if not isinstance(records, list):
         raise AnnotationError(f"{name} holds no list; give a list of COCO box detections")
     return name, records

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
+from pathlib import Path
 
 import numpy as np
 
+from posekit.annotations.parsing import load_json
 from posekit.data.coco import CocoKeypoints
 from posekit.skeletons import CROWDPOSE14, Skeleton
 
@@ -25,8 +26,7 @@ class CrowdPose(CocoKeypoints):
         self, annotations: str | os.PathLike, images: str | os.PathLike, *, skeleton: Skeleton = CROWDPOSE14
     ) -> None:
         super().__init__(annotations, images, skeleton=skeleton)
-        with open(annotations, "rb") as file:
-            pictures = json.load(file)["images"]
+        pictures = load_json(Path(annotations))["images"]
         crowd = {picture["id"]: picture.get("crowdIndex", np.nan) for picture in pictures}
         self.crowd_index = np.array([crowd[i] for i in self.people.image_ids.tolist()], np.float64)
 

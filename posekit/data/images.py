@@ -133,10 +133,12 @@ def normalise(
     *,
     mean: tuple[float, ...] = IMAGENET_MEAN,
     std: tuple[float, ...] = IMAGENET_STD,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """(B, 3, H, W) uint8 RGB -> float32 ``(x / 255 - mean) / std`` of the same shape, channels_last in memory.
 
-    Works on the device of ``images``. Fastest when they already are channels_last, as crops are.
+    Works on the device of ``images``. Fastest when they already are channels_last, as crops are, and when ``out`` is
+    the result of an earlier call of the same shape: half of the time otherwise goes into fresh memory.
     """
     B, C, H, W = images.shape
     scale = [1 / (255 * s) for s in std]
@@ -147,15 +149,22 @@ def normalise(
     rows = images.permute(0, 2, 3, 1).contiguous().view(B, H, W * C)
     row_scale = torch.tensor(scale, device=device).repeat(W)
     row_shift = torch.tensor(shift, device=device).repeat(W)
-    out = torch.empty(B, H, W * C, device=device)
+    out_rows = _float_rows((B, H, W * C), device) if out is None else out.permute(0, 2, 3, 1).view(B, H, W * C)
     if device.type == "cpu":
         # One picture at a time, so that it is still in the cache when it is scaled.
-        for b in range(B):
-            out[b].copy_(rows[b])
-            torch.addcmul(row_shift, out[b], row_scale, out=out[b])
+        for row, out_row in zip(rows, out_rows, strict=True):
+            out_row.copy_(row)
+            torch.addcmul(row_shift, out_row, row_scale, out=out_row)
     else:
-        torch.addcmul(row_shift, rows.float(), row_scale, out=out)
-    return out.view(B, H, W, C).permute(0, 3, 1, 2)
+        torch.addcmul(row_shift, rows.float(), row_scale, out=out_rows)
+    return out_rows.view(B, H, W, C).permute(0, 3, 1, 2)
+
+
+def _float_rows(shape: tuple[int, int, int], device: torch.device) -> torch.Tensor:
+    if device.type != "cpu":
+        return torch.empty(shape, device=device)
+    # NumPy asks Linux for huge pages and torch does not: fresh memory of a batch costs a sixth this way.
+    return torch.from_numpy(np.empty(shape, np.float32))
 
 
 def denormalise(

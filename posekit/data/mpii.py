@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from posekit.annotations import AnnotationError, People
+from posekit.annotations.parsing import load_json
 from posekit.data.coco import PeopleDataset
 from posekit.geometry import PIXEL_STD
 from posekit.skeletons import MPII16
@@ -33,8 +33,8 @@ class MpiiKeypoints(PeopleDataset):
         annotations: ``mpii_{train,valid}.json``: a list of people with ``joints`` (16, 2), ``joints_vis``,
             ``center``, ``scale`` and ``image``.
         images: folder of the pictures.
-        head_boxes: (N, 4) corners x1, y1, x2, y2 of the head boxes in the order of the file, from the official
-            MATLAB file; without them ``head_size`` is NaN.
+        head_boxes: (N, 4) corners x1, y1, x2, y2 of the head boxes in the order of the file
+            (:func:`read_head_boxes`); without them ``head_size`` is NaN.
 
     Attributes:
         head_size: (N,) float64, 0.6 times the head box's diagonal, pixels; of all people of the file.
@@ -61,17 +61,20 @@ def head_size(head_boxes: np.ndarray) -> np.ndarray:
     return HEAD_FACTOR * np.hypot(*(head_boxes[:, 2:] - head_boxes[:, :2]).T)
 
 
+def read_head_boxes(path: str | os.PathLike) -> np.ndarray:
+    """(N, 4) corners x1, y1, x2, y2 from ``gt_valid.mat`` (also called ``mpii_gt_val.mat``), ``headboxes_src``."""
+    from scipy.io import loadmat
+
+    corners = loadmat(path)["headboxes_src"]  # (corner, xy, N)
+    return np.moveaxis(corners, 2, 0).reshape(-1, 4).astype(np.float64)
+
+
 def _records(annotations: str | os.PathLike) -> list[dict[str, Any]]:
-    name = os.fspath(annotations)
-    try:
-        with open(annotations, "rb") as file:
-            records = json.load(file)
-    except FileNotFoundError:
-        raise AnnotationError(f"{name} is missing; check the path or run `posekit data download mpii`") from None
-    except ValueError as error:
-        raise AnnotationError(f"{name} is not JSON ({error}); download it again") from None
+    records = load_json(Path(annotations))
     if not isinstance(records, list):
-        raise AnnotationError(f"{name} holds no list of people; give MPII's list-of-dicts JSON (mpii_valid.json)")
+        raise AnnotationError(
+            f"{os.fspath(annotations)} holds no list of people; give MPII's list-of-dicts JSON (mpii_valid.json)"
+        )
     return records
 
 
