@@ -1,0 +1,119 @@
+"""Crops in, keypoints in the picture out: flip test, decoding, the inverse affine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from posekit.geometry import invert_affine, transform_points
+from posekit.inference.runtime import as_float, map_prediction, pick_device, to_input
+
+Shift = int | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a network says about N crops, in the loader's order.
+
+    Attributes:
+        keypoints: (N, K, 2) float64 picture pixels, x then y.
+        scores: (N, K) float64, the codec's confidence of each keypoint.
+        person: (N,) int64, the row of ``dataset.people`` (or of the loader's boxes) that was cropped.
+        box: (N, 4) float64 xywh, the region that was cut, picture pixels.
+        crop_keypoints: (N, K, 2) float64, the same keypoints in crop pixels.
+    """
+
+    keypoints: np.ndarray
+    scores: np.ndarray
+    person: np.ndarray
+    box: np.ndarray
+    crop_keypoints: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+
+def auto_shift(codec: Any) -> int:
+    """By how many cells published flip tests move the un-mirrored map: one at stride > 1, else none.
+
+    Cell i of the "hrnet" protocol is pixel ``stride * i``, so a mirrored map comes back ``stride - 1`` pixels too far
+    left; averaging halves that. One whole cell leaves half a pixel on the other side: better at stride 4 (1.5 without),
+    equal at stride 2, and harmful at stride 1, where nothing is to be corrected. "udp" and coordinates need none.
+    SRPose nevertheless publishes a shift of 1 at stride 1: pass it to repeat its numbers.
+    """
+    return int(getattr(codec, "stride", 1) > 1 and getattr(codec, "protocol", "hrnet") == "hrnet")
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    loader: Any,
+    *,
+    flip_test: bool = True,
+    flip_index: Any = None,
+    shift: Shift = "auto",
+    device: str | torch.device = "auto",
+    bf16: bool = False,
+    progress: bool | None = False,
+) -> Predictions:
+    """Run a network over a loader of crops.
+
+    Args:
+        model: with ``codec``; moved to ``device``, evaluated in eval mode, and put back into the mode it had.
+        loader: of crop batches (:class:`posekit.data.CropLoader`, :class:`posekit.training.ArrayLoader`).
+        flip_test: average the prediction (before decoding) with that of the mirrored crop, turned back.
+        flip_index: (K,) of the skeleton; None takes it from ``loader.dataset.skeleton``.
+        shift: cells by which the turned-back map moves right; "auto" is :func:`auto_shift`.
+        device: "auto" takes a GPU when there is one.
+        bf16: bfloat16 autocast; decoding stays in float32.
+        progress: show a bar on stderr; None: when it is a terminal.
+
+    Raises:
+        ValueError: a flip test without a flip index.
+    """
+    from tqdm import tqdm
+
+    if flip_test and flip_index is None:
+        flip_index = _flip_index(loader)
+    device = pick_device(device)
+    codec = model.codec
+    cells = auto_shift(codec) if shift == "auto" else shift
+    model.to(device=device, memory_format=torch.channels_last)
+    was_training = model.training
+    model.eval()
+    parts: list[tuple[np.ndarray, ...]] = []
+    try:
+        for batch in tqdm(loader, unit="batch", desc="predict", disable=None if progress is None else not progress):
+            images = to_input(batch.images, device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                prediction = as_float(model(images))
+                if flip_test:
+                    mirrored = as_float(model(images.flip(-1)))
+            if flip_test:
+                back = codec.flip(mirrored, flip_index, shift=cells)
+                prediction = map_prediction(lambda a, b: (a + b) * 0.5, prediction, back)
+            keypoints, scores = codec.decode(prediction)
+            in_crop = keypoints.double().cpu()
+            in_picture = transform_points(invert_affine(batch.affine.cpu().double()), in_crop)
+            parts.append(
+                tuple(
+                    array.numpy(force=True)
+                    for array in (in_picture, scores.double(), batch.person, batch.box.double(), in_crop)
+                )
+            )
+    finally:
+        model.train(was_training)
+    if not parts:
+        raise ValueError("the loader gave no crops: its dataset has nobody in it, or fewer people than one batch")
+    return Predictions(*(np.concatenate(column) for column in zip(*parts)))
+
+
+def _flip_index(loader: Any) -> Any:
+    skeleton = getattr(getattr(loader, "dataset", loader), "skeleton", None)
+    if skeleton is None:
+        raise ValueError("a flip test needs to know left from right: pass flip_index=skeleton.flip_index")
+    return skeleton.flip_index

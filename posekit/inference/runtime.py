@@ -1,0 +1,55 @@
+"""Small things that training and inference share: devices, inputs, outputs, and a network's description."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def pick_device(device: str | torch.device = "auto") -> torch.device:
+    """The named device; "auto" is a GPU when there is one."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def to_input(images: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Batches as a loader gives them -> what a network takes, in channels_last.
+
+    Args:
+        images: (B, 3, H, W) uint8, normalised here; float images are taken to be normalised already.
+    """
+    from posekit.data.images import normalise
+
+    images = images.to(device, non_blocking=True)
+    if images.dtype == torch.uint8:
+        images = normalise(images)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def map_prediction(function: Callable[..., torch.Tensor], *predictions: Any) -> Any:
+    """Apply ``function`` to the tensors of equally built predictions: tensors, or (named) tuples and lists of them."""
+    first = predictions[0]
+    if isinstance(first, torch.Tensor):
+        return function(*predictions)
+    parts = [map_prediction(function, *items) for items in zip(*predictions)]
+    return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
+
+
+def as_float(prediction: Any) -> Any:
+    """Predictions in float32: losses and decoders want more digits than bfloat16 has."""
+    return map_prediction(torch.Tensor.float, prediction)
+
+
+def describe_model(model: nn.Module) -> dict[str, Any]:
+    """Name, input size, codec and parameter count, as JSON values."""
+    return {
+        "name": getattr(model, "name", "") or type(model).__name__,
+        "config": getattr(model, "config", {}),
+        "input_size": list(model.input_size),
+        "codec": model.codec.to_dict(),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }

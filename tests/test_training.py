@@ -1,0 +1,241 @@
+"""The loop against an uninterrupted run, the schedules against torch's, the recipes against the papers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from posekit import training
+from posekit.codecs import GaussianHeatmap, SimCC
+from posekit.training import Recipe, RecipeError, TrainingError
+
+
+class Net(nn.Module):
+    """Three layers with everything that has a state: batch statistics and dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.input_size = (32, 24)
+        self.codec = GaussianHeatmap(self.input_size, stride=4)
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Conv2d(8, 2, 3, 2, 1),
+        )
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+def make_net(seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Net()
+
+
+def make_loader(count=40, batch_size=8, **options):
+    """Pictures whose two keypoints are bright dots."""
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 60, (count, 3, 32, 24), dtype=np.uint8)
+    keypoints = rng.integers(3, 21, (count, 2, 2))
+    for image, points in zip(images, keypoints):
+        for channel, (x, y) in enumerate(points):
+            image[channel, y - 1 : y + 2, x - 1 : x + 2] = 255
+    return training.ArrayLoader(images, keypoints.astype(np.float32), batch_size=batch_size, **options)
+
+
+RECIPE = Recipe(
+    name="test", lr=3e-3, optimizer="adamw", weight_decay=1e-2, epochs=4, batch_size=8, clip=1.0, ema=0.9, evaluations=2
+)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_killed_run_ends_with_the_same_weights_bit_for_bit(tmp_path, bf16):
+    """Killed in the middle of epochs, after a checkpoint and between two; each start sees a fresh network."""
+    recipe = dataclasses.replace(RECIPE, bf16=bf16)
+    options = {"seed": 5, "log_every": 1, "device": "cpu"}
+    whole = make_net()
+    straight = training.fit(whole, make_loader(), make_loader(shuffle=False), recipe, out_dir=tmp_path / "a", **options)
+    for kill_at, seconds in ((3, 0.0), (9, 1e9), (10, 0.0), (17, 0.0)):
+
+        def kill(record, kill_at=kill_at):
+            if record["step"] == kill_at:
+                raise Killed
+
+        with pytest.raises(Killed):
+            training.fit(
+                make_net(), make_loader(), make_loader(shuffle=False), recipe, out_dir=tmp_path / "b", on_log=kill,
+                checkpoint_seconds=seconds, **options,
+            )  # fmt: skip
+    torch.rand(7)  # what the caller draws must not matter
+    net = make_net()
+    resumed = training.fit(net, make_loader(), make_loader(shuffle=False), recipe, out_dir=tmp_path / "b", **options)
+    assert straight.steps == resumed.steps == 20
+    for (name, a), (_, b) in zip(whole.state_dict().items(), net.state_dict().items()):
+        assert torch.equal(a, b), name
+    assert [r["loss"] for r in straight.history] == [r["loss"] for r in resumed.history]
+    assert straight.metrics == resumed.metrics and straight.metrics["mean_error_px"] > 0
+    lines = (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 21))
+    again = training.fit(net, make_loader(), None, recipe, out_dir=tmp_path / "b", **options)
+    assert again.seconds == 0 and again.metrics == straight.metrics
+
+
+def test_other_seed_gives_other_weights(tmp_path):
+    """The bit-for-bit test above could not fail if the seed had no effect."""
+    nets = [make_net(), make_net()]
+    for seed, net in enumerate(nets):
+        training.fit(net, make_loader(), None, RECIPE, out_dir=tmp_path / str(seed), seed=seed, device="cpu")
+    assert not torch.equal(nets[0].layers[0].weight, nets[1].layers[0].weight)
+
+
+def test_training_leaves_the_callers_generator_alone(tmp_path):
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    training.fit(make_net(), make_loader(), None, RECIPE, out_dir=tmp_path, seed=0, device="cpu")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_learning_beats_the_blank_map(tmp_path):
+    recipe = training.quick_ce(samples=1600, batch_size=8, lr=1e-2)
+    result = training.fit(
+        make_net(), make_loader(80), make_loader(80, shuffle=False), dataclasses.replace(recipe, evaluations=1),
+        out_dir=tmp_path, seed=0, device="cpu",
+    )  # fmt: skip
+    assert result.metrics["median_error_px"] < 2.5
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert Recipe.from_dict(run["recipe"]) == recipe
+    assert run["versions"]["torch"] == torch.__version__ and run["hardware"]["device"] == "cpu" and run["command"]
+    _, meta = training.load_tensors(tmp_path / training.WEIGHTS)
+    assert meta["metrics"] == result.metrics and meta["model"]["codec"]["loss"]["kind"] == "cross_entropy"
+
+
+def test_nan_loss_ends_with_a_sentence_and_keeps_the_checkpoint(tmp_path):
+    net, loader = make_net(), make_loader()
+
+    def poison(record):
+        if record["step"] == 6:
+            net.layers[0].weight.data.fill_(float("nan"))
+
+    with pytest.raises(TrainingError, match=r"step 7.*last good checkpoint is .*checkpoint\.safetensors"):
+        training.fit(
+            net, loader, None, RECIPE, out_dir=tmp_path, seed=0, on_log=poison, log_every=1, checkpoint_seconds=0
+        )
+    tensors, meta = training.load_tensors(tmp_path / training.CHECKPOINT)
+    assert meta["step"] == 6
+    assert all(torch.isfinite(value).all() for key, value in tensors.items() if value.is_floating_point())
+
+
+def test_full_disk_ends_with_a_sentence_and_keeps_the_checkpoint(tmp_path, monkeypatch):
+    import safetensors.torch
+
+    write = safetensors.torch.save_file
+
+    def full(tensors, path, metadata):
+        if json.loads(metadata["posekit"])["step"] == 4:
+            path.write_bytes(b"half a file")
+            raise OSError(28, "No space left on device")
+        write(tensors, path, metadata=metadata)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(TrainingError, match=r"No space left on device.*last good one is intact"):
+        training.fit(
+            make_net(), make_loader(), None, RECIPE, out_dir=tmp_path, seed=0, log_every=1, checkpoint_seconds=0
+        )
+    assert training.load_tensors(tmp_path / training.CHECKPOINT)[1]["step"] == 3
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_folder_with_another_run_is_refused(tmp_path):
+    training.fit(make_net(), make_loader(), None, RECIPE, out_dir=tmp_path, seed=0, device="cpu")
+    with pytest.raises(TrainingError, match=r"another run.*resume=False"):
+        training.fit(make_net(), make_loader(), None, RECIPE, out_dir=tmp_path, seed=1, device="cpu")
+    (tmp_path / training.CHECKPOINT).write_bytes(b"cut short")
+    with pytest.raises(TrainingError, match="cannot read the checkpoint"):
+        training.fit(make_net(), make_loader(), None, RECIPE, out_dir=tmp_path, seed=0, device="cpu")
+    training.fit(make_net(), make_loader(), None, RECIPE, out_dir=tmp_path, seed=1, resume=False, device="cpu")
+
+
+def torch_rates(scheduler_of, steps, lr, every=1):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
+    scheduler, rates = scheduler_of(optimizer), []
+    for step in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if (step + 1) % every == 0:
+            scheduler.step()
+    return rates
+
+
+def test_schedules_equal_torchs():
+    from torch.optim import lr_scheduler
+
+    def ours(recipe, steps, per_epoch=10):
+        return [recipe.learning_rate(step, steps, per_epoch) for step in range(steps)]
+
+    quick = training.quick(samples=24 * 97)
+    expected = torch_rates(lambda o: lr_scheduler.OneCycleLR(o, 4e-3, total_steps=97, pct_start=0.25), 97, 4e-3)
+    np.testing.assert_allclose(ours(quick, 97), expected, rtol=1e-9)
+    hrnet = training.hrnet_coco()
+    expected = torch_rates(lambda o: lr_scheduler.MultiStepLR(o, [170, 200]), 2100, 1e-3, every=10)
+    np.testing.assert_allclose(ours(hrnet, 2100), expected, rtol=1e-9)
+    transpose = training.transpose_r()
+    expected = torch_rates(lambda o: lr_scheduler.CosineAnnealingLR(o, 2300, 1e-5), 2300, 1e-4)
+    np.testing.assert_allclose(ours(transpose, 2300), expected, rtol=1e-6)
+    warm = [training.srpose().learning_rate(step, 10_000, 100) for step in (0, 250, 500)]
+    np.testing.assert_allclose(warm, [5e-7, 5e-4 * 0.5005, 5e-4], rtol=1e-9)
+    assert training.quick(samples=24).learning_rate(0, 1, 1) > 0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "lr", "epochs", "weight_decay", "half_body"),
+    [
+        # Published values; decay is what reaches the optimizer, not what the configuration file says.
+        (training.hrnet_coco(), 1e-3, 210, 0.0, 0.3),
+        (training.hrnet_mpii(), 1e-3, 210, 0.0, 0.0),
+        (training.simple_baseline_coco(), 1e-3, 140, 0.0, 0.0),
+        (training.srpose(), 5e-4, 210, 0.0, 0.3),
+        (training.srpose_hrformer(), 5e-4, 210, 0.01, 0.3),
+        (training.transpose_r(), 1e-4, 230, 0.0, 0.3),
+        (training.cpn(), 5e-4, 32, 1e-5, 0.0),
+    ],
+    ids=lambda value: value.name if isinstance(value, Recipe) else "",
+)
+def test_papers_recipes(recipe, lr, epochs, weight_decay, half_body):
+    assert (recipe.lr, recipe.epochs, recipe.weight_decay) == (lr, epochs, weight_decay)
+    assert recipe.augmentation.half_body == half_body
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert Recipe.from_dict(recipe.to_dict()).digest == recipe.digest != training.quick().digest
+
+
+def test_decay_spares_what_the_recipe_names():
+    net = make_net()
+    net.relative_position_bias_table = nn.Parameter(torch.ones(3))
+    groups = training.srpose_hrformer().build_optimizer(net).param_groups
+    assert [(group["weight_decay"], len(group["params"])) for group in groups] == [(0.01, 5), (0.0, 1)]
+
+
+def test_wrong_recipes_are_refused_in_words():
+    with pytest.raises(RecipeError, match="unknown recipe key learning_rate"):
+        Recipe.from_dict({"name": "x", "learning_rate": 1})
+    with pytest.raises(RecipeError, match="unknown augmentation key rotate"):
+        Recipe.from_dict({"name": "x", "lr": 1e-3, "epochs": 1, "augmentation": {"rotate": 3}})
+    for wrong in ({"epochs": None}, {"samples": 5}, {"lr": -1.0}, {"optimizer": "sgdd"}, {"ema": 1.5}, {"epochs": 0}):
+        with pytest.raises(RecipeError, match="'test'"):
+            dataclasses.replace(RECIPE, **wrong)
+    with pytest.raises(RecipeError, match=r"sets centre, which SimCC"):
+        training.quick_ce().apply_to_codec(SimCC((32, 24)))
+    with pytest.raises(ValueError, match="equally long"):
+        training.ArrayLoader(np.zeros((3, 3, 8, 8), np.uint8), np.zeros((2, 1, 2)))
