@@ -1,0 +1,116 @@
+"""Every network by name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from posekit.codecs import CodecError
+from posekit.models import deeppose, hrnet, integral, simcc, simple_baseline
+from posekit.models.base import ModelError, PoseModel, check_size, size_text
+from posekit.models.checkpoints import load_weights
+
+BUILDERS: dict[str, Callable[..., PoseModel]] = {
+    builder.__name__: builder
+    for builder in (
+        deeppose.deeppose_r50,
+        integral.integral_r50,
+        simcc.simcc_hrnet_w32,
+        simple_baseline.simple_baseline_r50,
+        simple_baseline.simple_baseline_r101,
+        simple_baseline.simple_baseline_r152,
+        hrnet.hrnet_w32,
+        hrnet.hrnet_w48,
+        deeppose.tiny_deeppose,
+        integral.tiny_integral,
+        simcc.tiny_simcc,
+        simple_baseline.tiny_simple_baseline,
+        hrnet.tiny_hrnet,
+    )
+}
+
+
+def list_models() -> list[str]:
+    """All names that :func:`create_model` knows; those for the course start with ``tiny_``."""
+    return list(BUILDERS)
+
+
+def create_model(
+    name: str,
+    *,
+    num_keypoints: int = 17,
+    input_size: Sequence[int] | None = None,
+    weights: str | Path | None = None,
+    **options: Any,
+) -> PoseModel:
+    """Build a network.
+
+    Args:
+        name: one of :func:`list_models`.
+        num_keypoints: keypoints to predict.
+        input_size: (height, width) in pixels; None is the builder's own, the papers' size.
+        weights: a file that :func:`posekit.load_weights` reads, or "mannequin" for the small one trained here.
+        options: the builder's own, such as ``exchange="final"``; ``model_options(name)`` lists them.
+
+    Returns:
+        The network in ``train()`` mode, weights channels-last, with ``codec``, ``input_size`` and ``config``.
+
+    Raises:
+        ModelError: unknown name or option, a size the strides do not allow, weights that do not fit.
+    """
+    if name not in BUILDERS:
+        raise ModelError(f"no network is called {name!r}; {_close(name, BUILDERS)}")
+    known = model_options(name)
+    for option in options:
+        if option not in known:
+            what = f"its options are {', '.join(known)}" if known else "it has none"
+            raise ModelError(f"{name} has no option {option!r}; {what}")
+    if num_keypoints < 1:
+        raise ModelError(f"{name} needs at least one keypoint, got num_keypoints={num_keypoints}")
+    builder = BUILDERS[name]
+    default = inspect.signature(builder).parameters["input_size"].default
+    size = tuple(int(n) for n in (default if input_size is None else input_size))
+    try:
+        model = builder(num_keypoints=int(num_keypoints), input_size=size, **options)
+        check_size(size, model.size_multiple, name)
+    except CodecError as error:
+        with torch.device("meta"):  # the network alone knows its strides, and here only they matter
+            check_size(size, builder(**options).size_multiple, name)
+        raise ModelError(f"{name} cannot be built for {size_text(size)}: {error}") from error
+    model.name = name
+    model.config = {"name": name, "num_keypoints": int(num_keypoints), "input_size": list(size), **options}
+    model.to(memory_format=torch.channels_last)
+    if weights is not None:
+        load_weights(model, mannequin_weights(name) if weights == "mannequin" else weights)
+    return model
+
+
+def mannequin_weights(name: str) -> Path:
+    """The file of our own small trained weights for a network.
+
+    Raises:
+        ModelError: there is none.
+    """
+    folder = Path(__file__).resolve().parents[2] / "data" / "weights"
+    path = folder / f"{name}.safetensors"
+    if path.is_file():
+        return path
+    there = sorted(file.stem for file in folder.glob("*.safetensors"))
+    which = f"there are some for {', '.join(there)}" if there else "there are none yet; train with posekit train"
+    raise ModelError(f"no mannequin weights for {name} in data/weights; {which}")
+
+
+def model_options(name: str) -> dict[str, Any]:
+    """The options that a network takes beyond keypoints and input size, with their defaults."""
+    parameters = inspect.signature(BUILDERS[name]).parameters.values()
+    return {p.name: p.default for p in parameters if p.name not in ("num_keypoints", "input_size")}
+
+
+def _close(name: str, known: Sequence[str] | dict[str, Any]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else "posekit.list_models() gives all names"

@@ -1,0 +1,251 @@
+"""Weights from files: our own, and the checkpoints that the papers' authors and toolboxes published.
+
+Networks here keep the published parameter names below ``backbone.`` and ``head.``, so reading a foreign file is a
+matter of finding its state dict and putting each name under the right one of the two. Files never run code: torch
+reads tensors alone (``weights_only``), and every other class that a pickle names becomes an inert stand-in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import pickletools
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posekit.models.base import ModelError, PoseModel
+
+WRAPPERS = ("state_dict", "best_state_dict", "model", "model_state_dict")
+RECOMPUTABLE = re.compile(r"(^|\.)(num_batches_tracked|relative_position_index|pos_embedding)$")
+CLASSIFIER = re.compile(r"^(fc|classifier|head\.fc|incre_modules|downsamp_modules|final_layer)(\.|$)")
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of a file's entries.
+
+    Attributes:
+        source: the file's name.
+        matched: our names that were filled.
+        ignored: the file's names that have no place here (ImageNet classifiers, exchange paths that nobody reads).
+        missing: our names that the file does not hold, all of them recomputable or, for a file that holds a
+            backbone alone, of the head.
+        backbone_only: True where the file was an ImageNet one.
+    """
+
+    source: str
+    matched: tuple[str, ...]
+    ignored: tuple[str, ...]
+    missing: tuple[str, ...]
+    backbone_only: bool = False
+
+    def __str__(self) -> str:
+        part = "backbone only, " if self.backbone_only else ""
+        counts = f"{len(self.matched)} matched, {len(self.ignored)} ignored, {len(self.missing)} missing"
+        return f"{self.source}: {part}{counts}"
+
+
+def load_weights(model: PoseModel, source: str | Path | Mapping[str, Any]) -> LoadReport:
+    """Fill a network from a file or a state dict.
+
+    Reads our own safetensors; official HRNet, SimpleBaseline, TransPose and HRFormer files; mmpose 0.x and 1.x and
+    SRPose files; ImageNet HRNet and ResNet files, for the backbone alone. A ``module.`` prefix and wrapping under
+    ``state_dict`` or ``best_state_dict`` are understood. Buffers that follow from the configuration (batch counts,
+    position indices and sine embeddings) may be absent.
+
+    Args:
+        source: a path, or a mapping from names to tensors.
+
+    Raises:
+        ModelError: the file cannot be read without running code from it, or an entry does not fit the network; then
+            the network is left as it was.
+    """
+    if isinstance(source, Mapping):
+        name, entries = "state dict", source
+    else:
+        name, entries = Path(source).name, read_checkpoint(source)
+    state = unwrap(entries, name)
+    return fill(model, state, name)
+
+
+def fill(model: PoseModel, state: dict[str, Tensor], source: str) -> LoadReport:
+    """Match names, check shapes, and only then copy."""
+    ours = model.state_dict()
+    renamed = {key: our_name(key, ours) for key in state}
+    backbone_only = not any(name is not None and name.startswith("head.") for name in renamed.values())
+    ignored = [key for key, name in renamed.items() if name is None]
+    matched: dict[str, Tensor] = {}
+    wrong_shape = []
+    for key, name in renamed.items():
+        if name is None:
+            continue
+        if state[key].shape == ours[name].shape:
+            matched[name] = state[key]
+        elif RECOMPUTABLE.search(name):
+            ignored.append(key)
+        else:
+            wrong_shape.append(f"{key} is {_shape(state[key])} there and {_shape(ours[name])} here")
+    missing = [name for name in ours if name not in matched]
+    needed = [n for n in missing if not RECOMPUTABLE.search(n) and not (backbone_only and n.startswith("head."))]
+    strangers = [key for key in ignored if not _may_be_left(key, backbone_only)]
+    _refuse(model, source, wrong_shape, needed, strangers)
+    with torch.no_grad():
+        for name, value in matched.items():
+            ours[name].copy_(value)
+    return LoadReport(source, tuple(matched), tuple(ignored), tuple(missing), backbone_only)
+
+
+def our_name(key: str, ours: Mapping[str, Any]) -> str | None:
+    """The name here of a foreign entry, or None where it has no place."""
+    if key.startswith("module."):
+        key = key.removeprefix("module.")
+    key = re.sub(r"^(keypoint_head|decode_head)\.", "head.", key)
+    candidates = (key, f"backbone.{key}", f"head.{key}")
+    return next((name for name in candidates if name in ours), None)
+
+
+def _may_be_left(key: str, backbone_only: bool) -> bool:
+    key = key.removeprefix("module.")
+    if RECOMPUTABLE.search(key):
+        return True
+    if re.search(r"(^|\.)stage4\.\d+\.fuse_layers\.", key):
+        return True  # exchange paths to branches that the head does not read
+    return backbone_only and CLASSIFIER.match(key) is not None
+
+
+def _refuse(model: PoseModel, source: str, wrong_shape: list[str], needed: list[str], strangers: list[str]) -> None:
+    reasons = []
+    if wrong_shape:
+        reasons.append(_first(wrong_shape, "have another shape"))
+    if needed:
+        reasons.append(_first(needed, "are missing from the file"))
+    if strangers:
+        reasons.append(_first(strangers, "have no place in the network"))
+    if reasons:
+        raise ModelError(f"{source} does not fit {model.name or 'the network'}: {'; '.join(reasons)}")
+
+
+def _first(items: list[str], what: str, shown: int = 3) -> str:
+    more = f" and {len(items) - shown} more" if len(items) > shown else ""
+    return f"{len(items)} entries {what} ({', '.join(items[:shown])}{more})"
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(str(n) for n in tensor.shape) or "a number"
+
+
+def unwrap(entries: Mapping[str, Any], source: str) -> dict[str, Tensor]:
+    """The state dict inside a checkpoint."""
+    for wrapper in WRAPPERS:
+        inner = entries.get(wrapper)
+        if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):
+            return unwrap(inner, source)
+    state = {str(key): value for key, value in entries.items() if isinstance(value, Tensor)}
+    if not state:
+        raise ModelError(f"{source} holds no state dict; it has {', '.join(map(str, list(entries)[:5])) or 'nothing'}")
+    return state
+
+
+def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
+    """The contents of a .safetensors or torch file, without running anything that the file asks for.
+
+    Raises:
+        ModelError: no such file, or one that is neither format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)[0]
+    try:
+        with inert_globals(path):
+            entries = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{path.name} cannot be read as tensors without running code from it: {reason}") from error
+    if not isinstance(entries, Mapping):
+        raise ModelError(f"{path.name} holds a {type(entries).__name__}, not a state dict")
+    return entries
+
+
+class Inert:
+    """Stands in for every class and function that a file names and torch does not know: it takes anything, does
+    nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def inert_globals(path: Path) -> Iterator[None]:
+    """Lets torch read a file whose metadata holds foreign objects; each becomes an :class:`Inert`."""
+    if zipfile.is_zipfile(path):
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+    else:
+        names = legacy_globals(path)
+    stand_ins = [(empty_dict if name == "collections.defaultdict" else Inert, name) for name in names]
+    with torch.serialization.safe_globals(stand_ins):
+        yield
+
+
+def empty_dict(*args: Any) -> dict[Any, Any]:
+    """Stands in for a defaultdict, which torch would not fill."""
+    return {}
+
+
+def legacy_globals(path: Path) -> list[str]:
+    """The globals that a file in torch's format of before 2020 names: four pickles, then the numbers."""
+    names = set()
+    with path.open("rb") as file:
+        for _ in range(4):  # magic number, version, machine, object
+            names |= {str(arg).replace(" ", ".", 1) for op, arg, _ in pickletools.genops(file) if op.name == "GLOBAL"}
+    return sorted(names)
+
+
+def save_weights(model: PoseModel, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a network's weights as safetensors, with what ``create_model`` needs to build it again inside.
+
+    The file is written under a temporary name and renamed.
+
+    Args:
+        metadata: more strings to keep, such as the run that made the weights.
+    """
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    facts = {**(metadata or {}), "format": "posekit", "model": json.dumps(model.config)}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(tensors, temporary, metadata=facts)
+    os.replace(temporary, path)
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file.
+
+    Raises:
+        ModelError: the file is damaged or of another format.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ModelError(f"{Path(path).name} is not a safetensors file: {error}") from error
