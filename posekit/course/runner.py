@@ -10,13 +10,13 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 from posekit.course.figures import write_bytes
@@ -212,17 +212,17 @@ def register_engine(runner: _Runner) -> str:
                 manager.transport, manager.ip = "ipc", f"{self.sockets.name}/kernel"
             return manager
 
-        async def async_start_new_kernel(self, **options: Any) -> None:
+        def start_new_kernel(self, **options: Any) -> None:
             environment = {**os.environ, "OMP_NUM_THREADS": "1", "POSEKIT_HEADLESS": "1"}
             with runner.starting:
                 if runner.stop.is_set():
                     raise RuntimeError("interrupted")
-                await super().async_start_new_kernel(env=environment, stderr=subprocess.DEVNULL, **options)
+                super().start_new_kernel(env=environment, stdout=DEVNULL, stderr=DEVNULL, **options)
             runner.kernels.add(self)
 
-        async def _async_cleanup_kernel(self) -> None:
+        def _cleanup_kernel(self) -> None:
             runner.kernels.discard(self)
-            await super()._async_cleanup_kernel()
+            super()._cleanup_kernel()
 
         def signal_now(self) -> None:
             """End the kernel's process at once, from any thread."""
@@ -236,10 +236,16 @@ def register_engine(runner: _Runner) -> str:
             runner.partial[options.pop("input_path")] = nb_man
             for name in ("log_output", "stdout_file", "stderr_file"):
                 options.pop(name, None)
+            startup, timeout = options.pop("start_timeout"), options.pop("execution_timeout")
+            # A kernel whose cells are done has nothing left to save; asking it politely took up to three seconds.
             client = Client(
-                nb_man, kernel_name=kernel_name, startup_timeout=options.pop("start_timeout", 60),
-                timeout=options.pop("execution_timeout", None), **options,
-            )  # fmt: skip
+                nb_man,
+                kernel_name=kernel_name,
+                startup_timeout=startup,
+                timeout=timeout,
+                shutdown_kernel="immediate",
+                **options,
+            )
             return client.execute()
 
     papermill_engines.register("posekit", Engine)

@@ -40,6 +40,8 @@ def parameters() -> dict[str, Any]:
         "figure.dpi": DPI,
         "figure.facecolor": PANEL,
         "figure.constrained_layout.use": True,
+        "figure.constrained_layout.h_pad": 0.08,
+        "figure.constrained_layout.w_pad": 0.08,
         "savefig.dpi": DPI,
         "savefig.facecolor": PANEL,
         "axes.facecolor": PANEL,
