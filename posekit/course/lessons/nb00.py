@@ -13,10 +13,10 @@ from posekit.viz.style import COLOURS, GRID, INK, MUTED, PANEL
 
 @dataclass(frozen=True)
 class Lesson:
-    """One notebook of the course: its file's stem, a short title, and the question it belongs to."""
+    """One notebook of the course: its file's stem, a short label, and the question it belongs to."""
 
     stem: str
-    title: str
+    label: str
     question: str
 
     @property
@@ -26,20 +26,20 @@ class Lesson:
 
 QUESTIONS = ("What is asked?", "What does a network predict?", "What does it look like inside?", "Does it hold?")
 LESSONS = (
-    Lesson("00_start_here", "Start here", QUESTIONS[0]),
-    Lesson("01_regression_vs_heatmap", "Regression vs heatmap", QUESTIONS[1]),
-    Lesson("02_coco_annotations", "COCO annotations", QUESTIONS[0]),
-    Lesson("03_oks_and_ap", "OKS and AP", QUESTIONS[0]),
-    Lesson("04_gaussian_targets", "Gaussian targets", QUESTIONS[1]),
-    Lesson("05_quantization_and_decoding", "Quantization, decoding", QUESTIONS[1]),
-    Lesson("06_receptive_fields", "Receptive fields", QUESTIONS[2]),
+    Lesson("00_start_here", "Start\nhere", QUESTIONS[0]),
+    Lesson("01_regression_vs_heatmap", "Regression\nvs heatmap", QUESTIONS[1]),
+    Lesson("02_coco_annotations", "COCO\nannotations", QUESTIONS[0]),
+    Lesson("03_oks_and_ap", "OKS\nand AP", QUESTIONS[0]),
+    Lesson("04_gaussian_targets", "Gaussian\ntargets", QUESTIONS[1]),
+    Lesson("05_quantization_and_decoding", "Quantization\n& decoding", QUESTIONS[1]),
+    Lesson("06_receptive_fields", "Receptive\nfields", QUESTIONS[2]),
     Lesson("07_hrnet", "HRNet", QUESTIONS[2]),
-    Lesson("08_resolution_and_input_size", "Resolution, input size", QUESTIONS[2]),
+    Lesson("08_resolution_and_input_size", "Resolution\n& input size", QUESTIONS[2]),
     Lesson("09_complexity", "Complexity", QUESTIONS[2]),
-    Lesson("10_sr_head_and_srpose", "SR head and SRPose", QUESTIONS[1]),
-    Lesson("11_top_down_bottom_up", "Top-down, bottom-up", QUESTIONS[2]),
-    Lesson("12_mpii_and_crowdpose", "MPII and CrowdPose", QUESTIONS[0]),
-    Lesson("13_benchmark_and_ledger", "Benchmark and ledger", QUESTIONS[3]),
+    Lesson("10_sr_head_and_srpose", "SR head,\nSRPose", QUESTIONS[1]),
+    Lesson("11_top_down_bottom_up", "Top-down,\nbottom-up", QUESTIONS[2]),
+    Lesson("12_mpii_and_crowdpose", "MPII,\nCrowdPose", QUESTIONS[0]),
+    Lesson("13_benchmark_and_ledger", "Benchmark,\nledger", QUESTIONS[3]),
 )
 
 
@@ -60,13 +60,8 @@ def course_map() -> Any:
         colour = list(COLOURS.values())[y]
         style = {"facecolor": colour, "edgecolor": colour} if lesson.written else {"facecolor": PANEL,
                  "edgecolor": colour, "linestyle": (0, (3, 2))}  # fmt: skip
-        ax.add_patch(FancyBboxPatch((x - 0.4, y - 0.3), 0.8, 0.6, boxstyle="round,pad=0.04", zorder=2, **style))
-        words = lesson.title.replace("vs heatmap", "\nvs heatmap").replace(", ", ",\n").replace(" and ", "\nand ")
-        words = (
-            words.replace("Start here", "Start\nhere").replace("COCO a", "COCO\na").replace("Gaussian ", "Gaussian\n")
-        )
-        words = words.replace("Receptive ", "Receptive\n")
-        ax.text(x, y, f"{lesson.stem[:2]}\n{words}", ha="center", va="center", fontsize=6.6, zorder=3,
+        ax.add_patch(FancyBboxPatch((x - 0.42, y - 0.3), 0.84, 0.6, boxstyle="round,pad=0.03", zorder=2, **style))
+        ax.text(x, y, f"{lesson.stem[:2]}\n{lesson.label}", ha="center", va="center", fontsize=6.9, zorder=3,
                 color="white" if lesson.written else INK)  # fmt: skip
     ax.set(xlim=(-2.9, len(LESSONS) - 0.4), ylim=(len(QUESTIONS) - 0.5, -0.55))
     ax.axis("off")
@@ -97,7 +92,7 @@ HISTORY = (
               "parts joined by springs: each part matches locally, the springs judge the whole"),
     Milestone(2013, "DeepPose", "hand-made part detectors see too little of the picture",
               "one deep network looks at the whole person and regresses (x, y) of every joint", "deeppose"),
-    Milestone(2014, "Tompson et al.", "a coordinate is a hard thing for a convolutional network to output",
+    Milestone(2015, "Tompson et al.", "a coordinate is a hard thing for a convolutional network to output",
               "predict a heatmap per joint: a picture of where it might be"),
     Milestone(2016, "CPM", "a local patch cannot tell a left wrist from a right one",
               "stages that refine the maps, each seeing further than the last"),
@@ -105,7 +100,7 @@ HISTORY = (
               "detect all joints first, then cut the graph between them into people"),
     Milestone(2016, "Hourglass", "evidence lies at many scales at once",
               "down to 4x4 and up again with skip connections, several times over", "hourglass"),
-    Milestone(2017, "CPN", "hidden and ambiguous joints are drowned by easy ones",
+    Milestone(2018, "CPN", "hidden and ambiguous joints are drowned by easy ones",
               "a coarse GlobalNet, then a RefineNet trained on the hardest joints", "cpn"),
     Milestone(2018, "SimpleBaseline", "pose networks had become intricate; what is really needed?",
               "a ResNet and three deconvolutions", "simple_baseline"),
@@ -137,7 +132,7 @@ def timeline() -> Any:
     """The history on a line of equal steps; systems that this package builds are filled, the others hollow."""
     import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(11.0, 3.3))
+    figure, ax = plt.subplots(figsize=(11.0, 3.0))
     ax.plot([-0.6, len(HISTORY) - 0.4], [0, 0], color=MUTED, linestyle="-", marker="", linewidth=2, zorder=1)
     for x, milestone in enumerate(HISTORY):
         built = model_file(milestone) != "not built"
@@ -155,7 +150,7 @@ def timeline() -> Any:
         ax.plot([], [], marker="o", markersize=9, linestyle="", markeredgecolor=colour, markeredgewidth=2,
                 markerfacecolor=colour if built else PANEL, label=words)  # fmt: skip
     ax.legend(loc="lower center", ncols=2, bbox_to_anchor=(0.5, -0.06))
-    ax.set(xlim=(-0.7, len(HISTORY) - 0.3), ylim=(-1.35, 0.95))
+    ax.set(xlim=(-0.7, len(HISTORY) - 0.3), ylim=(-1.1, 0.95))
     ax.axis("off")
     return figure
 
