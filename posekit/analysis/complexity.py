@@ -1,0 +1,314 @@
+"""Parameters and multiply-adds of any network, under the four conventions that published tables mix.
+
+- ``"mac"``: what the arithmetic is: convolutions, transposed convolutions (by input positions), linear layers and
+  matrix products, in 1e9. Equal to half of what ``torch.utils.flop_counter`` counts.
+- ``"official"``: the HRNet repository's ``get_model_summary``: convolutions and linear layers only, and weights times
+  *output* positions for transposed ones too, which is four times too many at stride 2; divided by 1024^3 and printed
+  as GFLOPs. HRNet's, SimpleBaseline's and DPN's tables.
+- ``"mmcv"``: mmcv's ``get_model_complexity_info``, in 1e9: modules only, so no product inside attention; adds one per
+  biased output, 2 per normalised element, 1 per ReLU output, pooling input and upsampling output; GELU and softmax
+  free. SRPose's ResNet, HRNet and HRFormer rows. The original counts upsampling as a module but not as a function;
+  here both count, which moves no published figure.
+- ``"transpose"``: the TransPose repository's ``flop_count.py``, in 1e9: convolutions by output positions (transposed
+  ones too), products, 4 per batch-normalised element, 1 per add, multiplication and ReLU, 5 per softmax element and 1
+  for the dropout after it, which the tool counts in evaluation as well.
+
+Every table calls the result GFLOPs and means multiply-adds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from posekit.analysis.modes import evaluating
+
+Convention = Literal["mac", "official", "mmcv", "transpose"]
+UNITS: dict[str, float] = {"mac": 1e9, "official": 1024**3, "mmcv": 1e9, "transpose": 1e9}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One tensor operation that some convention counts.
+
+    ``macs`` are true multiply-adds, ``by_output`` the same with a transposed convolution's weights applied at every
+    output position; ``taken`` and ``given`` are elements of its input and output.
+    """
+
+    kind: str
+    module: str
+    module_type: str
+    macs: int
+    by_output: int
+    taken: int
+    given: int
+    bias: bool = False
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One module's own parameters and count, without its children's."""
+
+    name: str
+    type: str
+    params: int
+    count: float
+    output_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """A network's cost under one convention.
+
+    Args:
+        convention: which.
+        input_size: (height, width).
+        params: all parameters; ``params_backbone + params_other + params_training_only``.
+        params_backbone: those of ``backbone``, if the network has one, that run in evaluation.
+        params_other: the rest that runs in evaluation.
+        params_training_only: those of the parts named as running in training alone.
+        params_unused: those that no operation of the forward pass read (training-only parts, dead parameters).
+        count: multiply-adds as the convention counts them, for one picture.
+        layers: per module, in the order of the first call.
+    """
+
+    convention: str
+    input_size: tuple[int, int]
+    params: int
+    params_backbone: int
+    params_other: int
+    params_training_only: int
+    params_unused: int
+    count: float
+    layers: tuple[LayerCost, ...]
+
+    @property
+    def giga(self) -> float:
+        """The figure that a table prints as GFLOPs."""
+        return self.count / UNITS[self.convention]
+
+    @property
+    def params_m(self) -> float:
+        """Parameters in millions."""
+        return self.params / 1e6
+
+
+def complexity(
+    model: nn.Module,
+    input_size: tuple[int, int] | None = None,
+    convention: Convention = "mac",
+    *,
+    training_only: Sequence[str] | None = None,
+    count_batch_norm: bool = True,
+) -> Complexity:
+    """Count parameters and multiply-adds of one forward pass in evaluation, for one picture.
+
+    Nothing is computed: the pass runs on shapes alone ("meta" tensors), and the network is left as it was.
+
+    Args:
+        model: any network from (1, 3, H, W).
+        input_size: (height, width); ``model.input_size`` by default.
+        convention: see the module's head.
+        training_only: prefixes of parameters that run in training alone; ``model.training_only`` by default.
+        count_batch_norm: ``False`` for tables made with synchronised batch norm, which mmcv does not count.
+
+    Raises:
+        ValueError: unknown convention, or no input size.
+    """
+    if convention not in UNITS:
+        raise ValueError(f"unknown convention {convention!r}; use one of {', '.join(UNITS)}")
+    input_size = input_size or getattr(model, "input_size", None)
+    if input_size is None:
+        raise ValueError("the network names no input size; give input_size=(height, width)")
+    operations, shapes, used = trace(model, input_size)
+    prefixes = tuple(getattr(model, "training_only", ()) if training_only is None else training_only)
+    cost: dict[str, float] = {}
+    for operation in operations:
+        value = _COUNTS[convention](operation)
+        if operation.kind == "batch_norm" and not count_batch_norm:
+            value = 0
+        cost[operation.module] = cost.get(operation.module, 0) + value
+    modules = dict(model.named_modules())
+    layers = tuple(
+        LayerCost(
+            name,
+            type(modules[name]).__name__,
+            sum(p.numel() for p in modules[name].parameters(recurse=False)),
+            cost.get(name, 0),
+            shape,
+        )
+        for name, shape in shapes.items()
+    )
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    trained = sum(n for name, n in sizes.items() if prefixes and name.startswith(prefixes))
+    backbone = sum(
+        n for name, n in sizes.items() if name.startswith("backbone.") and not (prefixes and name.startswith(prefixes))
+    )
+    total = sum(sizes.values())
+    return Complexity(
+        convention=convention,
+        input_size=(int(input_size[0]), int(input_size[1])),
+        params=total,
+        params_backbone=backbone,
+        params_other=total - backbone - trained,
+        params_training_only=trained,
+        params_unused=sum(n for name, n in sizes.items() if name not in used),
+        count=sum(cost.values()),
+        layers=layers,
+    )
+
+
+def trace(
+    model: nn.Module, input_size: tuple[int, int]
+) -> tuple[list[Operation], dict[str, tuple[int, ...]], set[str]]:
+    """One forward pass in evaluation on shapes alone.
+
+    Returns:
+        the operations in order, the output shape of every module called, and the names of the parameters read.
+    """
+    parameters = {name: p.detach().to("meta") for name, p in model.named_parameters()}
+    buffers = {name: b.to("meta") for name, b in model.named_buffers()}
+    picture = torch.empty(1, 3, *input_size, device="meta")
+    recorder = _Recorder({id(p): name for name, p in parameters.items()})
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    # The fused attention kernel would hide the products inside it.
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with evaluating(model), recorder.following(model), torch.no_grad(), recorder:
+            torch.func.functional_call(model, {**parameters, **buffers}, (picture,))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+    return recorder.operations, recorder.shapes, recorder.used
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes down every operation with the module it ran in."""
+
+    def __init__(self, names: dict[int, str]):
+        super().__init__()
+        self.names = names
+        self.used: set[str] = set()
+        self.operations: list[Operation] = []
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._stack: list[tuple[str, str]] = [("", "")]
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for argument in args:
+            if isinstance(argument, Tensor) and id(argument) in self.names:
+                self.used.add(self.names[id(argument)])
+        describe = _DESCRIBE.get(function.overloadpacket.__name__)
+        if describe:
+            first = result[0] if isinstance(result, tuple | list) else result
+            name, kind_of_module = self._stack[-1]
+            self.operations.append(describe(args, first, name, kind_of_module))
+        return result
+
+    @contextlib.contextmanager
+    def following(self, model: nn.Module) -> Iterator[None]:
+        """Keep the stack of modules being called."""
+
+        def enter(name: str) -> Callable[..., None]:
+            def hook(module: nn.Module, inputs: Any) -> None:
+                self._stack.append((name, type(module).__name__))
+                self.shapes.setdefault(name, ())
+
+            return hook
+
+        def leave(name: str) -> Callable[..., None]:
+            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+                self._stack.pop()
+                if isinstance(output, Tensor):
+                    self.shapes[name] = tuple(output.shape)
+
+            return hook
+
+        handles = []
+        for name, module in model.named_modules():
+            handles += [module.register_forward_pre_hook(enter(name)), module.register_forward_hook(leave(name))]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _convolution(args, out: Tensor, name: str, module: str) -> Operation:
+    x, weight, bias, transposed = args[0], args[1], args[2], args[6]
+    positions_in, positions_out = math.prod(x.shape[2:]), math.prod(out.shape[2:])
+    by_output = x.shape[0] * weight.numel() * positions_out
+    macs = x.shape[0] * weight.numel() * positions_in if transposed else by_output
+    return Operation("conv", name, module, macs, by_output, x.numel(), out.numel(), bias is not None)
+
+
+def _product(left: int, right: int, kind: str) -> Callable[..., Operation]:
+    def describe(args, out: Tensor, name: str, module: str) -> Operation:
+        a, b = args[left], args[right]
+        macs = out.numel() * a.shape[-1]
+        which = "linear" if kind == "linear" and module.endswith("Linear") else "matmul"
+        return Operation(which, name, module, macs, macs, a.numel() + b.numel(), out.numel(), left == 1)
+
+    return describe
+
+
+def _elements(kind: str) -> Callable[..., Operation]:
+    def describe(args, out: Tensor, name: str, module: str) -> Operation:
+        return Operation(kind, name, module, 0, 0, args[0].numel(), out.numel())
+
+    return describe
+
+
+_DESCRIBE: dict[str, Callable[..., Operation]] = {
+    "convolution": _convolution,
+    "mm": _product(0, 1, "linear"),
+    "addmm": _product(1, 2, "linear"),
+    "bmm": _product(0, 1, "matmul"),
+    "baddbmm": _product(1, 2, "matmul"),
+    **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit_no_training"), _elements("batch_norm")),
+    **dict.fromkeys(("native_layer_norm", "native_group_norm"), _elements("norm")),
+    **dict.fromkeys(("relu", "relu_", "hardtanh", "hardtanh_", "leaky_relu", "leaky_relu_"), _elements("relu")),
+    **dict.fromkeys(
+        ("max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d"), _elements("pool")
+    ),
+    **dict.fromkeys(("upsample_nearest2d", "upsample_bilinear2d"), _elements("upsample")),
+    **dict.fromkeys(("add", "add_", "mul", "mul_"), _elements("elementwise")),
+    **dict.fromkeys(("_softmax", "_safe_softmax"), _elements("softmax")),
+}
+
+
+def _mac(op: Operation) -> float:
+    return op.macs
+
+
+def _official(op: Operation) -> float:
+    return op.by_output if op.kind in ("conv", "linear") else 0
+
+
+def _mmcv(op: Operation) -> float:
+    if op.kind == "conv":
+        return op.macs + op.bias * op.given
+    per_element = {"batch_norm": 2 * op.taken, "norm": 2 * op.taken, "relu": op.given, "pool": op.taken}
+    return {"linear": op.macs, "upsample": op.given, **per_element}.get(op.kind, 0)
+
+
+def _transpose(op: Operation) -> float:
+    if op.kind in ("conv", "matmul", "linear"):
+        return op.by_output + (op.bias * op.given if op.kind != "conv" else 0)
+    return {"batch_norm": 4 * op.given, "relu": op.given, "elementwise": op.given, "softmax": 6 * op.given}.get(
+        op.kind, 0
+    )
+
+
+_COUNTS: dict[str, Callable[[Operation], float]] = {
+    "mac": _mac,
+    "official": _official,
+    "mmcv": _mmcv,
+    "transpose": _transpose,
+}

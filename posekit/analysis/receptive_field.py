@@ -1,0 +1,212 @@
+"""How far a network sees: the receptive field by arithmetic and by gradients, and the taps that fall off the map.
+
+For a chain of convolutions with kernels ``k_i``, strides ``s_i`` and dilations ``d_i`` the receptive field grows by
+``(k_i - 1) d_i`` times the product of the strides before it. Dilations 1, 2, 4, .., 2^(N-1) in any order therefore give
+``(k - 1)(2^N - 1) + 1``, the formula of the dilated pyramid module (DPN).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from posekit.analysis.modes import evaluating
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or pooling along one axis; ``padding`` ``None`` means "same" for odd kernels."""
+
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    padding: int | None = None
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What one output cell sees along one axis, input pixels.
+
+    ``size`` is the receptive field, ``jump`` the distance between neighbouring cells, ``start`` the centre of cell 0's
+    field (0 is the centre of the first pixel).
+    """
+
+    size: int
+    jump: int
+    start: float
+
+
+@dataclass(frozen=True)
+class Field:
+    """A receptive field measured by gradients: the rectangle of pixels that reach an output cell.
+
+    ``clipped`` says that it touches the border of the probe's input, so that the true field may be larger.
+    """
+
+    height: int
+    width: int
+    clipped: bool
+    mask: np.ndarray
+
+
+def layer_reach(layers: Sequence[Layer]) -> list[Reach]:
+    """Receptive field, jump and start after every layer of a chain, first to last."""
+    size, jump, start = 1, 1, 0.0
+    reach = []
+    for layer in layers:
+        extent = (layer.kernel - 1) * layer.dilation
+        padding = extent // 2 if layer.padding is None else layer.padding
+        size += extent * jump
+        start += (extent / 2 - padding) * jump
+        jump *= layer.stride
+        reach.append(Reach(size, jump, start))
+    return reach
+
+
+def dpm_layers(modules: int = 6, kernel: int = 3) -> list[Layer]:
+    """The dilated convolutions of one dilated pyramid module: dilation 2^(N-1) down to 1."""
+    return [Layer(kernel, dilation=2**n) for n in reversed(range(modules))]
+
+
+def dpm_receptive_field(modules: int = 6, kernel: int = 3) -> int:
+    """``(k - 1)(2^N - 1) + 1``, cells (DPN slides)."""
+    return (kernel - 1) * (2**modules - 1) + 1
+
+
+def receptive_field(
+    model: nn.Module | Sequence[Layer], *, input_size: tuple[int, int] = (256, 192), cell: tuple[int, int] | None = None
+) -> Reach | Field:
+    """The theoretical receptive field.
+
+    Of a list of layers by arithmetic. Of a network by one backward pass in which every weight is positive, every
+    activation and normalisation passes its input on, and pooling averages: no two paths can cancel, so a pixel has a
+    gradient exactly when some path joins it to the output. Attention joins everything.
+
+    Args:
+        model: a network from (B, 3, H, W) to maps, a list of maps (the last counts), or a list of :class:`Layer`.
+        input_size: (height, width) of the probe's input; must exceed the field to show it whole.
+        cell: (row, column) of the output cell; the middle by default.
+
+    Returns:
+        :class:`Reach` of a list's last layer, or :class:`Field` of a network. The network is left as it was.
+
+    Raises:
+        ValueError: an empty list, or a network whose output is no map.
+    """
+    if not isinstance(model, nn.Module):
+        if not model:
+            raise ValueError("a receptive field needs at least one layer, got an empty list")
+        return layer_reach(model)[-1]
+    probe = torch.ones(1, _in_channels(model), *input_size, dtype=torch.float64, requires_grad=True)
+    with evaluating(model), _Positive():
+        # One over the fan-in keeps the gradient's size through any depth.
+        parameters = {n: torch.full_like(p, 1 / p[0].numel(), dtype=torch.float64) for n, p in model.named_parameters()}
+        buffers = {n: b.double() if b.is_floating_point() else b for n, b in model.named_buffers()}
+        output = torch.func.functional_call(model, {**parameters, **buffers}, (probe,))
+        (gradient,) = torch.autograd.grad(_cell_sum(output, cell), probe)
+    return _field(gradient[0].abs().sum(0).numpy() > 0)
+
+
+def effective_receptive_field(
+    model: nn.Module,
+    *,
+    input_size: tuple[int, int] = (256, 192),
+    cell: tuple[int, int] | None = None,
+    samples: int = 8,
+    seed: int = 0,
+    inputs: Tensor | None = None,
+) -> np.ndarray:
+    """Mean absolute gradient of one output cell with respect to every input pixel, (H, W), summing to 1.
+
+    Luo et al., Understanding the Effective Receptive Field, NeurIPS 2016.
+
+    Args:
+        model: a network with its own weights; left as it was.
+        input_size: (height, width).
+        cell: (row, column) of the output cell; the middle by default.
+        samples: number of random inputs (standard normal) to average over.
+        seed: of the inputs.
+        inputs: (N, C, H, W) pictures to use instead.
+    """
+    if inputs is None:
+        generator = torch.Generator().manual_seed(seed)
+        inputs = torch.randn(samples, _in_channels(model), *input_size, generator=generator)
+    total = np.zeros(inputs.shape[-2:])
+    with evaluating(model):
+        for picture in inputs:
+            probe = picture[None].detach().clone().requires_grad_(True)
+            (gradient,) = torch.autograd.grad(_cell_sum(model(probe), cell), probe)
+            total += gradient[0].abs().sum(0).double().numpy()
+    return total / max(total.sum(), np.finfo(float).tiny)
+
+
+def effective_size(field: np.ndarray, share: float = 0.95) -> float:
+    """Side, in pixels, of a square with as many pixels as hold ``share`` of an effective receptive field."""
+    ordered = np.sort(field.ravel())[::-1].cumsum()
+    return float(np.sqrt(np.searchsorted(ordered, share * ordered[-1]) + 1))
+
+
+def live_tap_share(dilation: int, map_size: tuple[int, int], *, kernel: int = 3) -> float:
+    """Share of a dilated kernel's taps that fall on the map, averaged over all positions of a "same" convolution.
+
+    At dilation 32 on a 32x24 map only the middle tap is ever inside: a 3x3 kernel works as a 1x1.
+
+    Args:
+        dilation: cells between taps.
+        map_size: (height, width), cells.
+        kernel: odd.
+    """
+    offsets = np.abs(np.arange(kernel) - kernel // 2) * dilation
+    height, width = (np.maximum(side - offsets, 0).mean() / side for side in map_size)
+    return float(height * width)
+
+
+class _Positive(TorchFunctionMode):
+    """Lets every path through: activations and normalisations become the identity, pooling an average."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = getattr(function, "__name__", "")
+        if name in _IDENTITIES:
+            return args[0]
+        if name in ("max_pool2d", "boolean_dispatch", "max_pool2d_with_indices"):
+            kernel, stride, padding = (*args[1:4], None, None, None)[:3]
+            kernel = kwargs.get("kernel_size", kernel)
+            stride = kwargs.get("stride", stride)
+            padding = kwargs.get("padding", padding) or 0
+            return F.avg_pool2d(args[0], kernel, stride, padding, ceil_mode=kwargs.get("ceil_mode", False))
+        return function(*args, **kwargs)
+
+
+_ACTIVATIONS = ("relu", "relu_", "relu6", "leaky_relu", "prelu", "elu", "gelu", "silu", "sigmoid", "tanh", "hardswish")
+_NORMALISATIONS = ("batch_norm", "layer_norm", "group_norm", "dropout", "softmax", "log_softmax")
+_IDENTITIES = frozenset((*_ACTIVATIONS, *_NORMALISATIONS))
+
+
+def _in_channels(model: nn.Module) -> int:
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels
+    raise ValueError("the network has no convolution, so the number of its input channels is not known")
+
+
+def _cell_sum(output: Tensor | Sequence[Tensor], cell: tuple[int, int] | None) -> Tensor:
+    maps = output if isinstance(output, Tensor) else output[-1]
+    if maps.ndim != 4:
+        raise ValueError(f"a receptive field needs maps (B, K, h, w), and there is no map in {tuple(maps.shape)}")
+    row, column = cell or (maps.shape[2] // 2, maps.shape[3] // 2)
+    return maps[0, :, row, column].sum()
+
+
+def _field(mask: np.ndarray) -> Field:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return Field(0, 0, False, mask)
+    clipped = bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
+    return Field(int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1, clipped, mask)

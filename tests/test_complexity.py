@@ -1,0 +1,162 @@
+"""Cost and receptive field against published tables, torch's own counter and the networks' own gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from posekit import analysis, create_model
+from posekit.analysis import Layer
+
+# Parameters (M) and GFLOPs as printed, with the convention that gives the printed figure. The official script's
+# sums are truncated in SimpleBaseline's rows and rounded in HRNet's, hence the unit in the last place.
+PUBLISHED = [
+    ("simple_baseline_r50", (256, 192), "official", 34.0, 8.90, 0.1),
+    ("simple_baseline_r101", (256, 192), "official", 53.0, 12.4, 0.05),
+    ("simple_baseline_r152", (256, 192), "official", 68.6, 15.7, 0.1),
+    ("hrnet_w32", (256, 192), "official", 28.5, 7.10, 0.05),
+    ("hrnet_w32", (384, 288), "official", 28.5, 16.0, 0.05),
+    ("hrnet_w48", (256, 192), "official", 63.6, 14.6, 0.05),
+    ("hrnet_w48", (384, 288), "official", 63.6, 32.9, 0.05),
+    ("simple_baseline_r50", (256, 192), "mmcv", 34.0, 5.46, 0.005),
+    ("hrnet_w32", (256, 192), "mmcv", 28.54, 7.70, 0.005),
+]
+
+
+@pytest.mark.parametrize(("name", "size", "convention", "params", "gflops", "unit"), PUBLISHED)
+def test_published_figures(name, size, convention, params, gflops, unit):
+    cost = analysis.complexity(create_model(name, input_size=size), size, convention)
+    assert cost.params_m == pytest.approx(params, abs=0.05)
+    assert cost.giga == pytest.approx(gflops, abs=unit)
+
+
+class Mixed(nn.Module):
+    """Grouped, dilated, transposed and linear layers, attention, and a part that never runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=4), nn.MaxPool2d(2),
+        )  # fmt: skip
+        self.up = nn.ConvTranspose2d(8, 8, 4, 2, 1, bias=False)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.out = nn.Linear(8, 5)
+        self.auxiliary = nn.Conv2d(8, 7, 1)
+
+    def forward(self, x):
+        x = self.up(self.backbone(x))
+        tokens = x.flatten(2).transpose(1, 2)
+        return self.out(self.attention(tokens, tokens, tokens)[0])
+
+
+def test_true_multiply_adds_are_half_of_torchs_flops():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = Mixed().eval()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.zeros(1, 3, 32, 24))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
+    assert analysis.complexity(model, (32, 24)).count == counter.get_total_flops() / 2
+
+
+def test_conventions_differ_by_what_they_say():
+    model = Mixed()
+    costs = {name: analysis.complexity(model, (32, 24), name) for name in ("mac", "official", "mmcv", "transpose")}
+    up = {name: next(layer.count for layer in cost.layers if layer.name == "up") for name, cost in costs.items()}
+    assert up == {
+        "mac": 8 * 8 * 16 * 48,
+        "official": 4 * 8 * 8 * 16 * 48,
+        "mmcv": up["mac"],
+        "transpose": 4 * up["mac"],
+    }
+    norm = {name: next(layer.count for layer in c.layers if layer.name == "backbone.1") for name, c in costs.items()}
+    assert norm == {"mac": 0, "official": 0, "mmcv": 2 * 8 * 16 * 12, "transpose": 4 * 8 * 16 * 12}
+    attention = {
+        name: next(layer.count for layer in c.layers if layer.name == "attention") for name, c in costs.items()
+    }
+    tokens, width = 192, 8
+    assert attention["mac"] == 4 * tokens * width**2 + 2 * tokens**2 * width
+    assert attention["mmcv"] == 0
+
+
+def test_parameters_are_split_and_the_network_is_left_alone():
+    model = Mixed().train()
+    model.up.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    cost = analysis.complexity(model, (32, 24), training_only=("auxiliary.",))
+    assert cost.params == sum(p.numel() for p in model.parameters())
+    assert cost.params_training_only == cost.params_unused == 8 * 7 + 7
+    assert cost.params_backbone == sum(p.numel() for p in model.backbone.parameters())
+    assert model.training and model.backbone.training and not model.up.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def chain(dilations, kernel):
+    channels = [3] + [2] * len(dilations)
+    layers = []
+    for a, b, d in zip(channels, channels[1:], dilations, strict=False):
+        layers += [nn.Conv2d(a, b, kernel, padding=d * (kernel // 2), dilation=d), nn.BatchNorm2d(b), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("modules", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("order", ["decreasing", "increasing"])
+def test_dpm_formula_calculator_and_gradient_agree(kernel, modules, order):
+    formula = (kernel - 1) * (2**modules - 1) + 1
+    layers = analysis.dpm_layers(modules, kernel)
+    layers = layers if order == "decreasing" else layers[::-1]
+    assert analysis.dpm_receptive_field(modules, kernel) == analysis.receptive_field(layers).size == formula
+    field = analysis.receptive_field(
+        chain([layer.dilation for layer in layers], kernel), input_size=(formula + 4, formula + 6)
+    )
+    assert (field.height, field.width, field.clipped) == (formula, formula, False)
+    assert field.mask.sum() == formula**2
+
+
+def test_strides_pooling_and_start_against_the_gradient():
+    layers = [Layer(7, 2), Layer(3, 2), Layer(3), Layer(3, 2, 2), Layer(1), Layer(4, 2, padding=0)]
+    net = nn.Sequential(
+        nn.Conv2d(3, 2, 7, 2, 3), nn.MaxPool2d(3, 2, 1), nn.Conv2d(2, 2, 3, 1, 1), nn.GELU(),
+        nn.Conv2d(2, 2, 3, 2, 2, dilation=2), nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 4, 2),
+    )  # fmt: skip
+    reach = analysis.receptive_field(layers)
+    field = analysis.receptive_field(net, input_size=(256, 256), cell=(3, 5))
+    assert (field.height, field.width) == (reach.size, reach.size) and not field.clipped
+    rows, columns = field.mask.any(1).nonzero()[0], field.mask.any(0).nonzero()[0]
+    assert (rows[0] + rows[-1]) / 2 == reach.start + 3 * reach.jump
+    assert (columns[0] + columns[-1]) / 2 == reach.start + 5 * reach.jump
+
+
+def test_effective_field_lies_inside_the_theoretical_one():
+    torch.manual_seed(0)
+    net = chain([4, 2, 1], 3).train()
+    theoretical = analysis.receptive_field(net, input_size=(41, 41))
+    effective = analysis.effective_receptive_field(net, input_size=(41, 41), samples=4)
+    assert effective.sum() == pytest.approx(1)
+    assert effective[~theoretical.mask].max() == 0
+    assert 1 < analysis.effective_size(effective) < theoretical.height
+    assert net.training and all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.parametrize(("dilation", "share"), [(32, 0.11), (16, 0.37), (8, 0.65), (1, 0.952)])
+def test_live_taps_by_counting_ones(dilation, share):
+    ones = torch.nn.functional.conv2d(
+        torch.ones(1, 1, 32, 24), torch.ones(1, 1, 3, 3), padding=dilation, dilation=dilation
+    )
+    assert analysis.live_tap_share(dilation, (32, 24)) == pytest.approx(float(ones.mean()) / 9)
+    assert analysis.live_tap_share(dilation, (32, 24)) == pytest.approx(share, abs=0.005)
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="flops"):
+        analysis.complexity(Mixed(), (32, 24), "flops")
+    with pytest.raises(ValueError, match="input_size"):
+        analysis.complexity(Mixed())
+    with pytest.raises(ValueError, match="no map"):
+        analysis.receptive_field(nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten()), input_size=(8, 8))
