@@ -11,6 +11,9 @@ from torch import Tensor
 
 C = TypeVar("C", bound="Codec")
 
+# exp(-80) = 2e-35. Below -87 the result is a subnormal float32, which costs ten times as much to compute.
+MIN_EXPONENT = -80.0
+
 
 class CodecError(ValueError):
     """A codec that cannot be built, or a tensor that does not fit it; one sentence with the remedy."""

@@ -37,7 +37,7 @@ def gaussian_kernel(size: int) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def _blur_operator(kernel: int, cells: tuple[tuple[int, int], ...]) -> tuple[int, np.ndarray]:
-    """Patch radius r and the ((2r+1)^2, len(cells)) matrix that takes a patch to its blurred values at ``cells``."""
+    """Patch radius r and the (len(cells), (2r+1)^2) matrix that takes a patch to its blurred values at ``cells``."""
     weights = gaussian_kernel(kernel)
     reach = max(max(abs(dx), abs(dy)) for dx, dy in cells)
     radius = kernel // 2 + reach
@@ -45,7 +45,7 @@ def _blur_operator(kernel: int, cells: tuple[tuple[int, int], ...]) -> tuple[int
     def placed(offset: int) -> np.ndarray:
         return np.pad(weights, (reach + offset, reach - offset))
 
-    return radius, np.stack([np.outer(placed(dy), placed(dx)).ravel() for dx, dy in cells], -1)
+    return radius, np.stack([np.outer(placed(dy), placed(dx)).ravel() for dx, dy in cells])
 
 
 def log_values(
@@ -56,16 +56,25 @@ def log_values(
     Outside the map is zero, as in the original. The original also rescales each blurred map to its old maximum; in
     the logarithm that is a constant, which no derivative sees.
     """
-    h, w = maps.shape[-2:]
+    B, K, h, w = maps.shape
     radius, operator = _blur_operator(kernel, cells)
+    flat, x, y = maps.reshape(-1), x.reshape(-1), y.reshape(-1)
     around = torch.arange(-radius, radius + 1, device=maps.device)
-    rows, columns = y[..., None] + around, x[..., None] + around  # (B, K, 2r+1)
-    inside_y, inside_x = (rows >= 0) & (rows < h), (columns >= 0) & (columns < w)
-    first = (map_offsets(maps)[..., None] + rows.clamp(0, h - 1) * w)[..., :, None]
-    patches = maps.reshape(-1).take(first + columns.clamp(0, w - 1)[..., None, :])  # (B, K, 2r+1, 2r+1)
-    patches *= inside_y[..., :, None] & inside_x[..., None, :]
-    blurred = patches.flatten(-2) @ torch.as_tensor(operator, dtype=maps.dtype, device=maps.device)
-    return dict(zip(cells, blurred.clamp(min=FLOOR).log().unbind(-1)))
+    side = len(around)
+    in_x, in_y = _inside(x, around, w, maps.dtype), _inside(y, around, h, maps.dtype)  # (B*K, side)
+    # Cells outside a map fall on other memory, or on no memory: they are clamped into it and then set to zero.
+    cell = (map_offsets(maps) + y * w + x)[:, None] + (around[:, None] * w + around).reshape(-1)
+    patches = flat.index_select(0, cell.clamp_(0, max(flat.numel() - 1, 0)).view(-1)).view(-1, side, side)
+    patches.mul_(in_y[:, :, None]).mul_(in_x[:, None, :])
+    operator_t = torch.as_tensor(operator, dtype=maps.dtype, device=maps.device)
+    blurred = operator_t @ patches.view(-1, side * side).T  # (cells, B*K)
+    return dict(zip(cells, blurred.clamp_(min=FLOOR).log_().view(-1, B, K)))
+
+
+def _inside(position: Tensor, around: Tensor, length: int, dtype: torch.dtype) -> Tensor:
+    """(n,) positions -> (n, side) 1 where ``position + around`` is a cell of the axis, else 0."""
+    cells = torch.arange(length, device=position.device)[:, None] + around
+    return ((cells >= 0) & (cells < length)).to(dtype).index_select(0, position)
 
 
 def newton_step(gx: Tensor, gy: Tensor, hxx: Tensor, hxy: Tensor, hyy: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from posekit.codecs.base import (
+    MIN_EXPONENT,
     Codec,
     CodecError,
     check_choice,
@@ -139,9 +140,12 @@ class GaussianHeatmap(Codec):
         end = middle + reach + 1
         meets = (middle - reach < length) & (end >= 0 if self.edge == "published" else end >= 1)
         cells = torch.arange(length, dtype=position.dtype, device=position.device)
-        profile = (cells - mean[..., None]).square_().mul_(-0.5 / self.sigma**2).exp_()
+        exponent = (cells - mean[..., None]).square_().mul_(-0.5 / self.sigma**2)
+        profile = exponent.clamp_(min=MIN_EXPONENT).exp_()
         if self.window is not None:
-            profile.masked_fill_((cells - rounded[..., None]).abs_() > reach, 0)
+            # 1 up to the reach and 0 from the next cell on: arithmetic, because masking costs more than exp.
+            distance = (cells - rounded[..., None]).abs_()
+            profile.mul_(distance.neg_().add_(math.floor(reach) + 1).clamp_(0, 1))
         return profile, meets
 
     def decode(self, prediction: Tensor | list[Tensor]) -> tuple[Tensor, Tensor]:

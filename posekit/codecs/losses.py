@@ -113,7 +113,7 @@ class HeatmapLoss:
         if len(head_weights) != len(prediction):
             raise CodecError(f"{len(head_weights)} head weights for {len(prediction)} predictions; give one each")
         losses = [
-            factor * self(head, pool_targets(targets, tuple(head.shape[-2:])), weights)
+            factor * self(head, pool_targets(targets, (head.shape[-2], head.shape[-1])), weights)
             for factor, head in zip(head_weights, prediction)
         ]
         return torch.stack(losses).sum()

@@ -34,9 +34,9 @@ def find_peaks(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def map_offsets(maps: Tensor) -> Tensor:
-    """(B, K) int64: where each map begins in the flattened tensor."""
-    B, K, h, w = maps.shape
-    return (torch.arange(B * K, device=maps.device) * (h * w)).view(B, K)
+    """(B*K,) int64: where each map of (B, K, h, w) begins in the flattened tensor."""
+    h, w = maps.shape[-2:]
+    return torch.arange(maps.shape[0] * maps.shape[1], device=maps.device) * (h * w)
 
 
 def quarter_offset(maps: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,7 +49,7 @@ def quarter_offset(maps: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     flat = maps.reshape(-1)
     inner = (x > 1) & (x < w - 1) & (y > 1) & (y < h - 1)
     # Peaks that take no step look at an arbitrary cell of the tensor instead of outside it.
-    centre = torch.where(inner, map_offsets(maps) + y * w + x, min(w, max(flat.numel() - 1, 0)))
+    centre = torch.where(inner, map_offsets(maps).view(x.shape) + y * w + x, min(w, max(flat.numel() - 1, 0)))
     last = flat.numel() - 1
 
     def step(distance: int) -> Tensor:

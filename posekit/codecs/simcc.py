@@ -13,7 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from posekit.codecs.base import Codec, CodecError, check_choice, check_keypoints, check_maps, final, unmirror
+from posekit.codecs.base import (
+    MIN_EXPONENT,
+    Codec,
+    CodecError,
+    check_choice,
+    check_keypoints,
+    check_maps,
+    final,
+    unmirror,
+)
 from posekit.codecs.losses import hardest
 from posekit.codecs.peaks import argmax
 
@@ -86,7 +95,7 @@ class SimCC(Codec):
         index = torch.arange(bins, dtype=centre.dtype, device=centre.device)
         label = torch.sub(index, centre[..., None], out=out)
         if self.smoothing == "gaussian":
-            label.square_().mul_(-0.5 / self.sigma**2).exp_()
+            label.square_().mul_(-0.5 / self.sigma**2).clamp_(min=MIN_EXPONENT).exp_()
             return label.mul_(
                 (weights / (self.sigma * math.sqrt(2 * math.pi)) if self.normalise else weights)[..., None]
             )
