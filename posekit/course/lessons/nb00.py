@@ -61,7 +61,7 @@ def course_map() -> Any:
         style = {"facecolor": colour, "edgecolor": colour} if lesson.written else {"facecolor": PANEL,
                  "edgecolor": colour, "linestyle": (0, (3, 2))}  # fmt: skip
         ax.add_patch(FancyBboxPatch((x - 0.42, y - 0.3), 0.84, 0.6, boxstyle="round,pad=0.03", zorder=2, **style))
-        ax.text(x, y, f"{lesson.stem[:2]}\n{lesson.label}", ha="center", va="center", fontsize=6.9, zorder=3,
+        ax.text(x, y, f"{lesson.stem[:2]}\n{lesson.label}", ha="center", va="center", fontsize=6.5, zorder=3,
                 color="white" if lesson.written else INK)  # fmt: skip
     ax.set(xlim=(-2.9, len(LESSONS) - 0.4), ylim=(len(QUESTIONS) - 0.5, -0.55))
     ax.axis("off")
