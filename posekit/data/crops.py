@@ -178,6 +178,9 @@ class CropLoader:
         cut = map(self._cutter, orders) if self.workers == 0 else self._cut_ahead(orders)
         for batch in cut:
             if isinstance(batch, ImageError):
+                # The workers end here. Held by the traceback, they would end in the garbage collector, which
+                # breaks their queues first and then waits for them for five seconds.
+                self._pool = cut = None
                 raise batch
             self._next_batch += 1
             yield batch
