@@ -1,0 +1,171 @@
+"""Flip test, way back to the picture, and folding, on networks whose right answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from posekit import inference, training
+from posekit.codecs import Coordinates, GaussianHeatmap, SimCC
+from posekit.geometry import crop_affine, crop_box, transform_points
+
+SIZE = (256, 192)
+FLIP_INDEX = np.array([1, 0])  # keypoint 0 is left, 1 is right
+
+
+class Oracle(nn.Module):
+    """Finds two dots and names the one further left in the crop 'left': right for mirrored crops too.
+
+    Its heatmap is a perfect one at the given stride, so every error that remains is the flip test's.
+    """
+
+    def __init__(self, codec):
+        super().__init__()
+        self.codec, self.input_size = codec, codec.input_size
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images):
+        points = []
+        for image in images[:, 0]:
+            rows, columns = torch.nonzero(image > 0, as_tuple=True)
+            order = torch.argsort(columns)[:2]
+            points.append(torch.stack([columns[order], rows[order]], -1).float())
+        keypoints = torch.stack(points)
+        targets, _ = self.codec.encode(keypoints, torch.ones(keypoints.shape[:2]))
+        return targets
+
+
+def dots(count=12):
+    """Float pictures with one bright pixel left of the middle and one right of it, far from the border."""
+    rng = np.random.default_rng(0)
+    columns = np.stack([rng.integers(64, 80, count), rng.integers(112, 128, count)], -1)
+    keypoints = np.stack([columns, rng.integers(64, 192, (count, 2))], -1)
+    images = np.zeros((count, 1, *SIZE), np.float32)
+    for image, points in zip(images, keypoints):
+        for x, y in points:
+            image[0, y, x] = 1
+    return training.ArrayLoader(images, keypoints.astype(np.float32), batch_size=5, shuffle=False)
+
+
+def mean_x_error(codec, **options):
+    loader = dots()
+    found = inference.predict(Oracle(codec), loader, flip_index=FLIP_INDEX, device="cpu", **options)
+    np.testing.assert_array_equal(found.person, np.arange(12))
+    return float((found.keypoints - loader.keypoints.numpy())[..., 0].mean())
+
+
+def averaged(stride):
+    return GaussianHeatmap(SIZE, stride=stride, sigma=8 / stride, centre="subpixel", window=None, decoder="dark")
+
+
+@pytest.mark.parametrize(
+    ("stride", "shift", "bias"),
+    # Averaging moves the peak by half of the mirrored map's misplacement: shift * stride - (stride - 1) pixels.
+    [(4, 0, -1.5), (4, 1, 0.5), (2, 0, -0.5), (2, 1, 0.5), (1, 0, 0.0), (1, 1, 0.5)],
+)
+def test_flip_test_bias_is_the_derived_one(stride, shift, bias):
+    assert mean_x_error(averaged(stride), shift=shift) == pytest.approx(bias, abs=0.05)
+
+
+def test_auto_shift_is_published_practice():
+    size = SIZE
+    assert [inference.auto_shift(GaussianHeatmap(size, stride=s)) for s in (4, 2, 1)] == [1, 1, 0]
+    assert inference.auto_shift(GaussianHeatmap(size, protocol="udp")) == 0
+    assert inference.auto_shift(SimCC(size)) == inference.auto_shift(Coordinates(size)) == 0
+    assert mean_x_error(averaged(4)) == mean_x_error(averaged(4), shift=1)
+
+
+@pytest.mark.parametrize(
+    "codec",
+    [
+        Coordinates(SIZE),
+        GaussianHeatmap(SIZE, stride=4, protocol="udp", centre="subpixel", window=None, decoder="dark"),
+        SimCC(SIZE, split=1.0),
+    ],
+    ids=lambda codec: type(codec).__name__,
+)
+def test_codecs_without_flip_bias(codec):
+    assert mean_x_error(codec) == pytest.approx(0.0, abs=0.02)
+
+
+def test_flip_test_exchanges_left_and_right():
+    """Without the exchange of names the two maps disagree and an average would be wrong by tens of pixels."""
+    loader = dots()
+    found = inference.predict(Oracle(Coordinates(SIZE)), loader, flip_index=FLIP_INDEX, device="cpu")
+    np.testing.assert_allclose(found.keypoints, loader.keypoints.numpy(), atol=1e-3)
+    wrong = inference.predict(Oracle(Coordinates(SIZE)), loader, flip_index=np.arange(2), device="cpu")
+    assert np.abs(wrong.keypoints - loader.keypoints.numpy()).max() > 5
+
+
+def test_keypoints_go_back_to_the_picture():
+    """Crops cut from known boxes: the picture's coordinates come back, rotation and mirror undone."""
+    loader = dots()
+    codec = Coordinates(SIZE)
+    rng = np.random.default_rng(1)
+    box = crop_box(rng.uniform(20, 90, (12, 4)), SIZE)
+    affine = crop_affine(box, SIZE, rotation=rng.uniform(-40, 40, 12), flip=rng.random(12) < 0.5)
+    start = 0
+    batches = []
+    for batch in loader:
+        stop = start + len(batch.images)
+        batches.append(
+            batch._replace(affine=torch.from_numpy(affine[start:stop]), box=torch.from_numpy(box[start:stop]))
+        )
+        start = stop
+    found = inference.predict(Oracle(codec), batches, flip_test=False, device="cpu")
+    np.testing.assert_allclose(transform_points(affine, found.keypoints), loader.keypoints.numpy(), atol=1e-3)
+    np.testing.assert_array_equal(found.box, box)
+
+
+def test_flip_test_without_names_is_refused():
+    with pytest.raises(ValueError, match="flip_index"):
+        inference.predict(Oracle(Coordinates(SIZE)), dots(), device="cpu")
+
+
+class Branches(nn.Module):
+    """Convolutions with and without normalisation, a transposed one, a linear layer, and a residual sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.input_size = (16, 12)
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.a, self.a_norm = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.up, self.up_norm = nn.ConvTranspose2d(8, 4, 4, 2, 1), nn.BatchNorm2d(4)
+        self.last = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.a_norm(self.a(x))
+        return self.last(self.up_norm(self.up(x)).relu())
+
+
+class Spying(Branches):
+    """Also reads a convolution's raw output, so folding would change it."""
+
+    def forward(self, x):
+        raw = self.a(self.stem(x))
+        return self.last(self.up_norm(self.up(raw + self.a_norm(raw))).relu())
+
+
+def settled(net):
+    torch.manual_seed(0)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-1, 1)
+            module.running_var.uniform_(0.2, 3)
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.uniform_(module.bias, -1, 1)
+    return net.eval()
+
+
+def test_folded_network_is_the_same_function():
+    net = settled(Branches())
+    fused = inference.fuse_conv_bn(net)
+    image = torch.randn(2, 3, 16, 12)
+    torch.testing.assert_close(fused(image), net(image), rtol=1e-5, atol=1e-5)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in net.modules()) == 3
+    with pytest.raises(ValueError, match="cannot be folded"):
+        inference.fuse_conv_bn(settled(Spying()))
