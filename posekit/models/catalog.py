@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from posekit.codecs import CodecError
-from posekit.models import deeppose, hrnet, integral, simcc, simple_baseline
+from posekit.models import deeppose, hrformer, hrnet, integral, simcc, simple_baseline, srpose, transpose
 from posekit.models.base import ModelError, PoseModel, check_size, size_text
 from posekit.models.checkpoints import load_weights
 
@@ -26,11 +26,25 @@ BUILDERS: dict[str, Callable[..., PoseModel]] = {
         simple_baseline.simple_baseline_r152,
         hrnet.hrnet_w32,
         hrnet.hrnet_w48,
+        srpose.r50_sr,
+        srpose.r50_srpose,
+        srpose.hrnet_w32_sr,
+        srpose.hrnet_w32_srpose,
+        transpose.transpose_r_a4,
+        srpose.transpose_r_a4_sr,
+        srpose.transpose_r_a4_srpose,
+        hrformer.hrformer_s,
+        srpose.hrformer_s_sr,
+        srpose.hrformer_s_srpose,
         deeppose.tiny_deeppose,
         integral.tiny_integral,
         simcc.tiny_simcc,
         simple_baseline.tiny_simple_baseline,
         hrnet.tiny_hrnet,
+        srpose.tiny_sr,
+        srpose.tiny_srpose,
+        transpose.tiny_transpose,
+        hrformer.tiny_hrformer,
     )
 }
 
