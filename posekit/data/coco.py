@@ -42,7 +42,11 @@ class PeopleDataset:
 
     def image_path(self, image_index: int) -> Path:
         """File of the picture at a row of ``people.image_ids``."""
-        return Path(self.images, self.people.file_name(image_index))
+        return Path(self.image_file(image_index))
+
+    def image_file(self, image_index: int) -> str:
+        """:meth:`image_path` for worker processes: pathlib keeps every name it sees, megabytes over a large set."""
+        return os.path.join(self.images, self.people.file_name(image_index))
 
     def with_people(self, people: People) -> Self:
         """The same dataset with other people, e.g. ``dataset.people.select(mask)``."""

@@ -6,6 +6,7 @@ device, so that changing a codec never touches the loader.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -175,7 +176,7 @@ class CropLoader:
 
     def __iter__(self) -> Iterator[CropBatch]:
         orders = self._orders()
-        cut = map(self._cutter, orders) if self.workers == 0 else self._cut_ahead(orders)
+        cut: Any = map(self._cutter, orders) if self.workers == 0 else self._cut_ahead(orders)
         for batch in cut:
             if isinstance(batch, ImageError):
                 # The workers end here. Held by the traceback, they would end in the garbage collector, which
@@ -206,7 +207,7 @@ class CropLoader:
                 sampler=self._sampler,
                 num_workers=self.workers,
                 collate_fn=_unchanged,
-                worker_init_fn=_one_thread,
+                worker_init_fn=_start_worker,
                 persistent_workers=True,
                 # Of its own, so that iterating takes nothing from torch's global generator.
                 generator=torch.Generator().manual_seed(self.seed),
@@ -219,7 +220,9 @@ def _unchanged(batch: Any) -> Any:
     return batch
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
+    # A full garbage collection writes to every Python object, and so copies what the worker shares with its parent.
+    gc.freeze()
     if cv2 is not None:
         cv2.setNumThreads(0)
 
@@ -239,6 +242,7 @@ class _Cutter(torch.utils.data.Dataset):
         cache_bytes: int,
     ) -> None:
         self.dataset, self.size, self.seed = dataset, size, seed
+        self.image_file = getattr(dataset, "image_file", dataset.image_path)
         self.augmentation, self.padding, self.protocol, self.boxes = augmentation, padding, protocol, boxes
         self.cache: dict[int, np.ndarray] = {}
         self.cache_left = cache_bytes
@@ -297,7 +301,7 @@ class _Cutter(torch.utils.data.Dataset):
         picture = self.cache.get(index)
         if picture is None:
             image_id = int(self.dataset.people.image_ids[index])
-            picture = read_image(self.dataset.image_path(index), image_id=image_id)
+            picture = read_image(self.image_file(index), image_id=image_id)
             # Pictures stay until the end and none is evicted: an epoch visits each once, so that any other rule
             # would only throw out what is needed sooner.
             if picture.nbytes <= self.cache_left:

@@ -232,8 +232,7 @@ def _unpack(path: Path, target: Path, *, flat: bool) -> None:
     staging.mkdir(parents=True)
     try:
         # Tar files could name paths outside the folder; the "data" filter refuses those (zip files never do).
-        options = {} if path.suffix == ".zip" else {"filter": "data"}
-        shutil.unpack_archive(path, staging, **options)
+        shutil.unpack_archive(path, staging, filter=None if path.suffix == ".zip" else "data")
     except (shutil.ReadError, OSError, EOFError) as error:
         shutil.rmtree(staging, ignore_errors=True)
         path.unlink()
