@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from posekit.experiments.bounds import DARK, POST_PROCESSING, QUANTIZATION, RESOLUTION, ROUNDED
 from posekit.experiments.exact import FLIP_ORDER, FLIP_STRIDE1, OKS_SCALE
 from posekit.experiments.runner import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for experiment in (OKS_SCALE, FLIP_ORDER, FLIP_STRIDE1)
+    experiment.name: experiment
+    for experiment in (
+        OKS_SCALE,
+        FLIP_ORDER,
+        FLIP_STRIDE1,
+        QUANTIZATION,
+        RESOLUTION,
+        POST_PROCESSING,
+        DARK,
+        ROUNDED,
+    )
 }
