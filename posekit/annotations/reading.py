@@ -39,13 +39,14 @@ def read_people(source: str | os.PathLike | Mapping, *, skeleton: Skeleton | Non
         return _people(source, "annotations", skeleton)
     path = Path(source)
     simdjson = parsing.simdjson_or_none()
-    if simdjson is not None and path.is_file():
-        try:
-            document = simdjson.Parser().parse(path.read_bytes())
-            return _people(document, str(path), skeleton)
-        except Exception:  # whatever the fast parser stumbled over, the careful one below reads it or names it
-            pass
-    return _people(parsing.load_json(path), str(path), skeleton)
+    with parsing.collector_paused():
+        if simdjson is not None and path.is_file():
+            try:
+                document = simdjson.Parser().parse(path.read_bytes())
+                return _people(document, str(path), skeleton)
+            except Exception:  # whatever the fast parser stumbled over, the careful one below reads it or names it
+                pass
+        return _people(parsing.load_json(path), str(path), skeleton)
 
 
 def _people(document: Any, source: str, skeleton: Skeleton | None) -> People:
@@ -277,7 +278,12 @@ def _finished(columns: list[np.ndarray], source: str, category_id: int | None) -
         )
     triples = flat.reshape(D, width // 3, 3)
     detections = Detections(
-        image_ids, triples[..., :2], triples[..., 2], scores, box if box.shape[1] else None, source=source
+        image_ids,
+        np.ascontiguousarray(triples[..., :2]),
+        np.ascontiguousarray(triples[..., 2]),
+        scores,
+        box if box.shape[1] else None,
+        source=source,
     )
     if category_id is None:
         return detections

@@ -11,13 +11,13 @@ Three ideas make it fast and keep it exact:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from posekit.annotations import AnnotationError, Detections, People
 from posekit.metrics.oks import variances
+from posekit.metrics.overlaps import Annotated, Slots, extent_areas, near_pairs
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 SIZE_CLASSES = ("all", "medium", "large")
@@ -32,10 +32,6 @@ _ALL_BITS = np.uint32((1 << (_A * _T)) - 1)
 _CLASS_BITS = np.array([((1 << _T) - 1) << (a * _T) for a in range(_A)], np.uint32)
 # A matched pair needs an OKS of at least this (pycocotools caps the threshold below 1).
 _REACHED = np.minimum(THRESHOLDS, 1 - 1e-10)
-# Stands for "nowhere": so far away that OKS is 0, and its square is still a float32.
-_FAR = 3e18
-# Elements of a block in the pass over all pairs: two float32 arrays of them stay in a core's cache.
-_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -100,12 +96,15 @@ def match(people: People, detections: Detections, *, area: np.ndarray) -> Matche
     area = area[by_image]
     ignore = _ignored_people(people.is_crowd[by_image] | (people.num_keypoints[by_image] == 0), area)
 
-    slots = _Slots.build(image, rank, person_row, I)
-    keypoints = slots.gather(detections.keypoints, order)
-    g, slot = _near_pairs(people, by_image, area, keypoints, slots, variances(people.skeleton.sigmas))
-    overlap = _exact_oks(people, by_image[g], keypoints[slot], variances(people.skeleton.sigmas), area[g])
-    near = overlap >= _REACHED[0]
-    g, slot, overlap = g[near], slot[near], overlap[near]
+    slots = Slots.build(detections.keypoints, order, image, rank, person_row)
+    annotated = Annotated(
+        keypoints=people.keypoints[by_image],
+        labelled=people.visibility[by_image] > 0,
+        box=people.box[by_image],
+        area=area,
+        var=variances(people.skeleton.sigmas),
+    )
+    g, slot, overlap = near_pairs(annotated, slots, _REACHED[0])
     preferred = np.lexsort((-g, -overlap, slot))
     g, slot, overlap = g[preferred], slot[preferred], overlap[preferred]
 
@@ -213,148 +212,11 @@ def detection_areas(detections: Detections) -> np.ndarray:
         return detections.area
     if detections.box is not None:
         return detections.box[:, 2] * detections.box[:, 3]
-    D, K, _ = detections.keypoints.shape
-    area = np.zeros(D)
-    # Keypoints first, detections last, a block at a time: reductions over the long axis are several times faster.
-    for start in range(0, D, 1024):
-        block = np.ascontiguousarray(detections.keypoints[start : start + 1024].reshape(-1, K * 2).T)
-        width, height = (axis.max(0) - axis.min(0) for axis in (block[0::2], block[1::2]))
-        area[start : start + 1024] = width * height
-    return area
-
-
-@dataclass(frozen=True)
-class _Slots:
-    """Detections of pictures with people, on a grid of pictures x ranks.
-
-    Attributes:
-        ranks: R, slots of a picture.
-        block: (N,) row of the grid for each person.
-        position: (pictures * R,) place of the slot's detection in the order; -1 where there is none.
-    """
-
-    ranks: int
-    block: np.ndarray
-    position: np.ndarray
-
-    @staticmethod
-    def build(image: np.ndarray, rank: np.ndarray, person_row: np.ndarray, I: int) -> _Slots:  # noqa: E741
-        peopled = np.zeros(I, bool)
-        peopled[person_row] = True
-        block = np.cumsum(peopled) - 1
-        R = int(rank.max(initial=0)) + 1
-        position = np.full(int(peopled.sum()) * R, -1)
-        chosen = np.flatnonzero(peopled[image])
-        position[block[image[chosen]] * R + rank[chosen]] = chosen
-        return _Slots(R, block[person_row], position)
-
-    def gather(self, keypoints: np.ndarray, order: np.ndarray) -> np.ndarray:
-        """(pictures * R, K, 2) float64 keypoints; empty slots are far away."""
-        K = keypoints.shape[1]
-        if not len(order):
-            return np.full((len(self.position), K, 2), -_FAR)
-        out = keypoints.reshape(-1, K * 2)[order[self.position]]
-        out[self.position < 0] = -_FAR
-        return out.reshape(-1, K, 2)
-
-
-def _near_pairs(
-    people: People, by_image: np.ndarray, area: np.ndarray, keypoints: np.ndarray, slots: _Slots, var: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (row of ``by_image``, slot) that may reach the lowest threshold; all that do are among them."""
-    N, K, R = len(by_image), len(var), slots.ranks
-    labelled = people.visibility[by_image] > 0
-    count = labelled.sum(1)
-    points = people.keypoints[by_image]
-    x, y = (np.where(labelled, points[..., c], _FAR).astype(np.float32) for c in (0, 1))
-    scale = np.where(labelled | (count == 0)[:, None], var * 2 * (area + np.spacing(1))[:, None], np.inf)
-    inverse = (1 / np.where(np.isinf(scale), 1.0, scale)).astype(np.float32)
-    box = people.box[by_image]
-    low, high = (box[:, :2] - box[:, 2:]).astype(np.float32), (box[:, :2] + box[:, 2:] * 2).astype(np.float32)
-    # Rounding a coordinate to float32 moves it by at most 2^-24 of the largest one, and OKS changes by at most
-    # exp(-1/2) per standard deviation moved.
-    present = keypoints[slots.position >= 0]
-    largest = max(float(np.abs(part).max(initial=0.0)) for part in (present, points, low, high))
-    moved = 1.5 * 2.0**-22 * largest
-    least = np.maximum(count, 1) * 0.0 + np.where(count > 0, count, K)
-    deviation = np.sqrt(scale.min(1, initial=np.inf) / 2)
-    enough = ((_REACHED[0] - 0.607 * moved / deviation - 1e-4) * least).astype(np.float32)
-
-    # (pictures, R * K): all ranks of a picture in one row
-    X, Y = (keypoints[..., c].astype(np.float32).reshape(-1, R * K) for c in (0, 1))
-    ones = np.ones(K, np.float32)
-    found_g, found_slot = [], []
-    step = max(1, _BLOCK // (R * K))
-    for boxed in (False, True):
-        chosen = np.flatnonzero((count == 0) == boxed)
-        for start in range(0, len(chosen), step):
-            s = chosen[start : start + step]
-            dx, dy = (plane[slots.block[s]].reshape(-1, R, K) for plane in (X, Y))
-            if boxed:
-                dx = _beyond(dx, low[s, 0], high[s, 0])
-                dy = _beyond(dy, low[s, 1], high[s, 1])
-            else:
-                dx -= x[s, None]
-                dy -= y[s, None]
-            dx *= dx
-            dy *= dy
-            dx += dy
-            dx *= inverse[s, None]
-            np.negative(dx, out=dx)
-            np.exp(dx, out=dx)
-            # "not below" instead of "at least": what overflowed to NaN is left to the exact pass
-            near, rank = np.nonzero(~(dx @ ones < enough[s, None]))
-            found_g.append(s[near])
-            found_slot.append(slots.block[s[near]] * R + rank)
-    if not N or not found_g:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    g, slot = np.concatenate(found_g), np.concatenate(found_slot)
-    real = slots.position[slot] >= 0
-    return g[real], slot[real]
-
-
-def _beyond(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """How far values (n, R, K) lie outside [low, high], each (n,)."""
-    below = low[:, None, None] - value
-    value -= high[:, None, None]
-    np.maximum(below, value, out=value)
-    return np.maximum(value, 0, out=value)
-
-
-def _exact_oks(
-    people: People, person: np.ndarray, predicted: np.ndarray, var: np.ndarray, area: np.ndarray
-) -> np.ndarray:
-    """(n,) float64 OKS of pairs with the operations of pycocotools in its order: the same bits."""
-    labelled = people.visibility > 0
-    first = np.argsort(~labelled, axis=1, kind="stable")  # labelled keypoints first, in their order
-    count = labelled.sum(1)[person]
-    area = (area + np.spacing(1))[:, None]
-    out = np.empty(len(person))
-    for k in np.unique(count):
-        group = np.flatnonzero(count == k)
-        for start in range(0, len(group), 2048):
-            n = group[start : start + 2048]
-            if k:
-                index = first[person[n], :k]
-                at = np.arange(len(n))[:, None]
-                offset = predicted[n][at, index] - people.keypoints[person[n][:, None], index]
-                dx, dy, v = offset[..., 0], offset[..., 1], var[index]
-            else:
-                x, y, w, h = (people.box[person[n], c, None] for c in range(4))
-                dx = _outside_by(predicted[n, :, 0], x - w, x + w * 2)
-                dy = _outside_by(predicted[n, :, 1], y - h, y + h * 2)
-                v = var
-            e = (dx**2 + dy**2) / v / area[n] / 2
-            out[n] = np.sum(np.exp(-e), axis=1) / e.shape[1]
-    return out
-
-
-def _outside_by(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    return np.maximum(0, low - value) + np.maximum(0, value - high)
+    return extent_areas(detections.keypoints)
 
 
 def _greedy(
-    g: np.ndarray, slot: np.ndarray, overlap: np.ndarray, ignore: np.ndarray, crowd: np.ndarray, slots: _Slots
+    g: np.ndarray, slot: np.ndarray, overlap: np.ndarray, ignore: np.ndarray, crowd: np.ndarray, slots: Slots
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Greedy matching of pairs sorted by slot, then by preference.
 
