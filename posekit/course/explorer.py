@@ -211,15 +211,14 @@ def contact_sheet(pictures: Sequence[bytes], captions: Sequence[str], *, columns
 
 def _show_controls(draw: Callable[..., Any], controls: dict[str, Control], png: bytes, *, alt: str, live: bool) -> None:
     """Picture, controls and a line for errors. Fast pictures follow the hand; figures wait until it lets go."""
-    import base64
     import html
 
     import ipywidgets
-    from IPython.display import display
 
     image = ipywidgets.Image(value=png, format="png", layout={"max_width": "100%"})
-    if hasattr(image, "tooltip"):
-        image.tooltip = alt
+    # An Image widget takes no alternative text; a screen reader finds it in a line that is not drawn.
+    unseen = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"
+    spoken = ipywidgets.HTML(f'<span style="{unseen}">{html.escape(alt)}</span>', layout={"height": "0px"})
     message = ipywidgets.HTML()
     handles = {}
     for key, control in controls.items():
@@ -236,11 +235,21 @@ def _show_controls(draw: Callable[..., Any], controls: dict[str, Control], png: 
 
     for handle in handles.values():
         handle.observe(redraw, names="value")
-    box = ipywidgets.VBox([*handles.values(), message, image])
-    # One output with two faces: JupyterLab shows the widget, a viewer without widgets the picture of the defaults.
-    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+    show_widget(ipywidgets.VBox([*handles.values(), message, image, spoken]), png, alt)
+
+
+def show_widget(widget: Any, png: bytes, alt: str) -> None:
+    """One output with two faces: JupyterLab shows the widget, a viewer without widgets the picture of the defaults."""
+    import base64
+
+    from IPython.display import display
+
     bundle = {
-        "application/vnd.jupyter.widget-view+json": view,
+        "application/vnd.jupyter.widget-view+json": {
+            "version_major": 2,
+            "version_minor": 0,
+            "model_id": widget.model_id,
+        },
         "image/png": base64.b64encode(png).decode(),
         "text/plain": f"[widget] {alt}",
     }

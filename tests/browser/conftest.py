@@ -1,0 +1,189 @@
+"""JupyterLab in a real browser: a server on a copy of the notebooks, and a page that opens and runs one.
+
+The trap: "Run All" before the kernel session is ready does nothing, silently; hence ``READY``. In CI (``CI`` set) a
+missing browser fails; elsewhere it skips with a reason.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+SHOTS = PROJECT / "build" / "browser"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+READY = """async () => {
+  const app = window.jupyterapp; await app.restored;
+  const end = Date.now() + 40000; let w;
+  while (Date.now() < end) {
+    w = app.shell.currentWidget;
+    if (w && w.sessionContext && w.content && w.content.model) break;
+    await new Promise(r => setTimeout(r, 50));
+  }
+  await w.revealed; await w.context.ready; await w.sessionContext.ready; await w.sessionContext.session.kernel.info;
+}"""
+DONE = """() => {
+  const p = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent.trim());
+  return p.length && p.every(x => /^\\[\\d+\\]/.test(x));
+}"""
+SHUTDOWN = """async () => {
+  const w = window.jupyterapp.shell.currentWidget;
+  w.context.model.dirty = false; await w.sessionContext.shutdown();
+}"""
+VALUE = """async (expression) => {
+  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  const future = kernel.requestExecute({code: '', user_expressions: {value: expression}});
+  const result = (await future.done).content.user_expressions.value;
+  return result.status === 'ok' ? result.data['text/plain'] : 'error: ' + result.evalue;
+}"""
+
+
+def _missing(reason: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason}; CI must run the browser lane")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a Chromium; ``POSEKIT_CHROMIUM`` names one that is not on the path."""
+    found = os.environ.get("POSEKIT_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if not found:
+        _missing("no Chromium found; install it or set POSEKIT_CHROMIUM")
+    return str(found)
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory, chromium: str):
+    """Address of a JupyterLab that serves a copy of the course's and the tests' notebooks."""
+    folder = tmp_path_factory.mktemp("lab")
+    root = folder / "root"
+    root.mkdir()
+    for source in (PROJECT / "notebooks", Path(__file__).parent / "notebooks"):
+        for notebook in source.glob("*.ipynb"):
+            shutil.copy(notebook, root)
+    settings = folder / "settings/@jupyterlab/apputils-extension"
+    settings.mkdir(parents=True)
+    news = '{"fetchNews": "false", "checkForUpdates": false}'
+    (settings / "notification.jupyterlab-settings").write_text(news)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {k: v for k, v in os.environ.items() if k != "POSEKIT_HEADLESS"} | {
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+        "--ServerApp.port_retries=0", "--IdentityProvider.token=t", f"--ServerApp.root_dir={root}",
+        "--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly",
+    ]  # fmt: skip
+    with open(folder / "lab.log", "w") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(300):
+        assert process.poll() is None, (folder / "lab.log").read_text()
+        try:
+            urllib.request.urlopen(f"{url}/api/status?token=t", timeout=2)
+            break
+        except OSError:
+            time.sleep(0.2)
+    yield url
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+class Notebook:
+    """A notebook open in JupyterLab, all of its cells run."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+
+    def open(self, url: str, name: str) -> None:
+        self.page.goto(f"{url}/lab/tree/{name}?token=t&reset")
+        self.page.wait_for_function("() => window.jupyterapp")
+        self.page.evaluate(READY)
+        # Without this, cells out of view are not in the page and neither are their widgets.
+        self.page.evaluate(
+            "() => { window.jupyterapp.shell.currentWidget.content.notebookConfig = "
+            "{...window.jupyterapp.shell.currentWidget.content.notebookConfig, windowingMode: 'none'} }"
+        )
+        self.errors.clear()  # what JupyterLab itself said while it started
+        self.page.click("text=Run >> nth=0")
+        self.page.click('.lm-Menu-item:has-text("Run All Cells"):not(:has-text("Restart"))')
+        self.page.wait_for_function(DONE, timeout=240_000)
+        shown = self.page.locator("[data-mime-type='application/vnd.jupyter.error']").all_inner_texts()
+        assert not shown, shown[0]
+        assert self.page.locator(".jupyter-widgets-error-widget").count() == 0, "a widget failed in the page"
+
+    def value(self, expression: str) -> str:
+        """The repr of a Python expression in the notebook's kernel."""
+        return self.page.evaluate(VALUE, expression)
+
+    def cell(self, text: str) -> Any:
+        """The code cell whose source holds a text."""
+        return self.page.locator(".jp-CodeCell").filter(has=self.page.locator(f".jp-InputArea:has-text('{text}')"))
+
+    def shot(self, name: str, part: Any = None) -> None:
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        (part or self.page).screenshot(path=str(SHOTS / f"{name}.png"))
+
+
+@pytest.fixture
+def notebook(lab: str, chromium: str):
+    """Opens a notebook: ``notebook("widgets.ipynb")``; its kernel is shut down afterwards."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        _missing("playwright is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1200, "height": 1400})
+        page.set_default_timeout(60_000)
+        opened = Notebook(page)
+
+        def open_notebook(name: str) -> Notebook:
+            opened.open(lab, name)
+            return opened
+
+        yield open_notebook
+        page.evaluate(SHUTDOWN)
+        browser.close()
+
+
+# From the key press to the first frame whose picture is another one, decoded; measured in the page.
+LATENCY = """async ([cell, key]) => {
+  const picture = () => document.querySelectorAll('.jp-CodeCell')[cell].querySelector('img.widget-image');
+  const old = picture().src, start = performance.now();
+  const end = start + 5000;
+  while (performance.now() < end) {
+    const now = picture();
+    if (now && now.src !== old && now.complete && now.naturalWidth > 0) return performance.now() - start;
+    await new Promise(r => requestAnimationFrame(r));
+  }
+  return -1;
+}"""
