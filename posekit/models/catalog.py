@@ -11,7 +11,20 @@ from typing import Any
 import torch
 
 from posekit.codecs import CodecError
-from posekit.models import deeppose, hrformer, hrnet, integral, simcc, simple_baseline, srpose, transpose
+from posekit.models import (
+    bottom_up,
+    cpn,
+    deeppose,
+    dpn,
+    hourglass,
+    hrformer,
+    hrnet,
+    integral,
+    simcc,
+    simple_baseline,
+    srpose,
+    transpose,
+)
 from posekit.models.base import ModelError, PoseModel, check_size, size_text
 from posekit.models.checkpoints import load_weights
 
@@ -24,6 +37,8 @@ BUILDERS: dict[str, Callable[..., PoseModel]] = {
         simple_baseline.simple_baseline_r50,
         simple_baseline.simple_baseline_r101,
         simple_baseline.simple_baseline_r152,
+        hourglass.hourglass8,
+        cpn.cpn_r50,
         hrnet.hrnet_w32,
         hrnet.hrnet_w48,
         srpose.r50_sr,
@@ -36,15 +51,37 @@ BUILDERS: dict[str, Callable[..., PoseModel]] = {
         hrformer.hrformer_s,
         srpose.hrformer_s_sr,
         srpose.hrformer_s_srpose,
+        dpn.dpn1_32,
+        dpn.dpn2_32,
+        dpn.dpn3_32,
+        dpn.dpn4_32,
+        dpn.dpn1_64,
+        dpn.dpn2_64,
+        dpn.dpn3_64,
+        dpn.dpn4_64,
+        dpn.dpn1_64_highres,
+        dpn.dpn2_64_highres,
+        dpn.dpn3_64_highres,
+        dpn.dpn4_64_highres,
+        dpn.dpn2_hrnet,
+        bottom_up.bottomup_r50,
+        bottom_up.bottomup_r50_sr,
+        bottom_up.bottomup_hrnet_w32,
+        bottom_up.bottomup_hrnet_w32_sr,
         deeppose.tiny_deeppose,
         integral.tiny_integral,
         simcc.tiny_simcc,
         simple_baseline.tiny_simple_baseline,
+        hourglass.tiny_hourglass,
+        cpn.tiny_cpn,
         hrnet.tiny_hrnet,
         srpose.tiny_sr,
         srpose.tiny_srpose,
         transpose.tiny_transpose,
         hrformer.tiny_hrformer,
+        dpn.tiny_dpn,
+        bottom_up.tiny_bottomup,
+        bottom_up.tiny_bottomup_sr,
     )
 }
 

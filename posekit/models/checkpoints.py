@@ -108,7 +108,8 @@ def our_name(key: str, ours: Mapping[str, Any]) -> str | None:
     """The name here of a foreign entry, or None where it has no place."""
     if key.startswith("module."):
         key = key.removeprefix("module.")
-    key = re.sub(r"^(keypoint_head|decode_head)\.", "head.", key)
+    key = re.sub(r"^keypoint_head\.", "head.", key)
+    key = re.sub(r"^resnet\.", "backbone.", key)  # CPN
     candidates = (key, f"backbone.{key}", f"head.{key}")
     return next((name for name in candidates if name in ours), None)
 
@@ -117,8 +118,8 @@ def _may_be_left(key: str, backbone_only: bool) -> bool:
     key = key.removeprefix("module.")
     if RECOMPUTABLE.search(key):
         return True
-    if re.search(r"(^|\.)stage4\.\d+\.fuse_layers\.", key):
-        return True  # exchange paths to branches that the head does not read
+    if re.search(r"(^|\.)(stage4\.\d+\.fuse_layers|skip_layer)\.", key):
+        return True  # exchange paths to branches that the head does not read; Hourglass shortcuts of unchanged width
     return backbone_only and CLASSIFIER.match(key) is not None
 
 

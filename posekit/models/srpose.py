@@ -61,7 +61,10 @@ class SRHead(nn.Module):
         init_normal(self)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        x = self.deconv_layers(features[self.index])
+        return self.super_resolve(self.deconv_layers(features[self.index]))
+
+    def super_resolve(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, K, 4h, 4w)."""
         return F.pixel_shuffle(self.heatmap_head(self.kp_encoder(x)), 4)
 
 
