@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from posekit import inference, training
+from posekit import create_model, inference, training
+from posekit.annotations import write_detections
 from posekit.codecs import Coordinates, GaussianHeatmap, SimCC
+from posekit.data import Boxes, CocoKeypoints, CropLoader
 from posekit.geometry import crop_affine, crop_box, transform_points
 
 SIZE = (256, 192)
@@ -122,6 +124,105 @@ def test_keypoints_go_back_to_the_picture():
 def test_flip_test_without_names_is_refused():
     with pytest.raises(ValueError, match="flip_index"):
         inference.predict(Oracle(Coordinates(SIZE)), dots(), device="cpu")
+
+
+class Peeking(nn.Module):
+    """A network that has seen the labels: it answers each batch with the encoded truth, off by ``error`` pixels."""
+
+    def __init__(self, dataset, codec, error=0.0):
+        super().__init__()
+        self.codec, self.input_size = codec, codec.input_size
+        self.unused = nn.Parameter(torch.zeros(1))
+        rng = torch.Generator().manual_seed(0)
+        answers = []
+        for batch in CropLoader(dataset, self.input_size, batch_size=64, protocol=getattr(codec, "protocol", "hrnet")):
+            noise = error * torch.randn(batch.keypoints.shape, generator=rng)
+            answers.append(codec.encode(batch.keypoints + noise, torch.ones_like(batch.visibility))[0])
+        self.answers = iter(answers)
+
+    def forward(self, images):
+        return next(self.answers)
+
+
+@pytest.fixture
+def coco(realdata):
+    return CocoKeypoints(realdata / "coco" / "test_coco.json", realdata / "coco")
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    "codec",
+    [
+        GaussianHeatmap((256, 192), stride=1, sigma=4, centre="subpixel", decoder="dark", blur_kernel=17),
+        GaussianHeatmap((256, 192), protocol="udp", centre="subpixel", window=None, decoder="dark"),
+        SimCC((256, 192)),
+        Coordinates((256, 192)),
+    ],
+    ids=["stride 1", "udp", "simcc", "coordinates"],
+)
+def test_the_truth_scores_as_true_on_real_pictures(coco, codec):
+    found = inference.evaluate(Peeking(coco.trainable(), codec), coco, flip_test=False, device="cpu")
+    assert found.ap > 0.97 and found.mean_oks > 0.97
+    assert found.confusion.rate == 0
+
+
+@pytest.mark.realdata
+def test_evaluation_equals_pycocotools(coco, realdata, tmp_path, capsys):
+    """On predictions that are wrong enough for every number to differ from 0 and 1."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    model = Peeking(coco.trainable(), GaussianHeatmap((256, 192)), error=9.0)
+    found = inference.evaluate(model, coco, flip_test=False, device="cpu")
+    write_detections(tmp_path / "results.json", found.detections)
+    truth = COCO(str(realdata / "coco" / "test_coco.json"))
+    peer = COCOeval(truth, truth.loadRes(str(tmp_path / "results.json")), "keypoints")
+    peer.evaluate()
+    peer.accumulate()
+    peer.summarize()
+    np.testing.assert_array_equal(found.stats, peer.stats)
+    assert 0.05 < found.ap < 0.95
+    assert found.summary()["AP"] == found.ap
+
+
+@pytest.mark.realdata
+def test_duplicates_are_suppressed_and_detected_boxes_used(coco, realdata):
+    """The true boxes given twice, the second time with a lower score, as a detector would."""
+    people = coco.trainable().people
+    twice = Boxes(np.tile(people.image_index, 2), np.tile(people.box, (2, 1)), np.repeat([0.9, 0.5], len(people)))
+
+    class SameForBoth(nn.Module):
+        codec, input_size = Coordinates((256, 192)), (256, 192)
+
+        def __init__(self):
+            super().__init__()
+            self.unused = nn.Parameter(torch.zeros(1))
+
+        def forward(self, images):
+            means = images.mean((1, 2, 3))[:, None, None] * 1e-3
+            return means + torch.linspace(-0.4, 0.4, 17)[:, None].expand(17, 2)
+
+    every = inference.evaluate(SameForBoth(), coco, boxes=twice, nms=None, flip_test=False, device="cpu")
+    kept = inference.evaluate(SameForBoth(), coco, boxes=twice, flip_test=False, device="cpu")
+    assert len(every.detections) == 2 * len(people)
+    np.testing.assert_array_equal(kept.detections.scores, np.full(len(people), 0.9))
+    assert kept.mean_oks is None and "mean_oks" not in kept.summary()
+
+
+@pytest.mark.realdata
+def test_one_picture_equals_the_dataset_road(coco, realdata):
+    torch.manual_seed(0)
+    model = create_model("tiny_simple_baseline", input_size=(96, 64))
+    people = coco.trainable().people
+    rows = np.flatnonzero(people.image_index == people.image_index[0])
+    path = coco.image_path(int(people.image_index[0]))
+    one = inference.predict_image(model, path, people.box[rows], device="cpu")
+    whole = inference.evaluate(model, coco, device="cpu").predictions
+    order = [int(np.flatnonzero(whole.person == row)[0]) for row in rows]
+    np.testing.assert_allclose(one.keypoints, whole.keypoints[order], atol=1e-6)
+    np.testing.assert_allclose(one.box, whole.box[order], atol=1e-9)
+    with pytest.raises(ValueError, match="boxes must be"):
+        inference.predict_image(model, path, [[1, 2, 3]])
 
 
 class Branches(nn.Module):

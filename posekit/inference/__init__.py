@@ -1,20 +1,25 @@
 """Inference: boxes -> crops -> network with flip test -> keypoints in the picture -> scores."""
 
-from posekit.inference.evaluate import crop_errors, score
+from posekit.inference.evaluate import Evaluation, as_detections, crop_errors, evaluate, score
 from posekit.inference.fusion import fuse_conv_bn
+from posekit.inference.image import predict_image
 from posekit.inference.predict import Predictions, auto_shift, predict
 from posekit.inference.runtime import as_float, describe_model, map_prediction, pick_device, to_input
 
 __all__ = [
+    "Evaluation",
     "Predictions",
+    "as_detections",
     "as_float",
     "auto_shift",
     "crop_errors",
     "describe_model",
+    "evaluate",
     "fuse_conv_bn",
     "map_prediction",
     "pick_device",
     "predict",
+    "predict_image",
     "score",
     "to_input",
 ]

@@ -1,14 +1,166 @@
-"""From a network and a dataset to numbers."""
+"""From a network and a dataset to numbers: the published road of top-down evaluation."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from posekit.inference.predict import predict
+from posekit import metrics
+from posekit.annotations import Detections, People
+from posekit.inference.predict import Predictions, Shift, predict
+from posekit.metrics.nms import OKS_NMS_THRESHOLD
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A network's scores on a dataset.
+
+    Attributes:
+        result: COCO's numbers, :class:`posekit.metrics.KeypointResult`.
+        mean_oks: over the people that were cropped by their true boxes; None with detected boxes.
+        confusion: who of them took left for right, :class:`posekit.metrics.LeftRightConfusion`, in the order of
+            ``people``; None with detected boxes.
+        people: (N) the people that were cropped, in the order of ``predictions``; None with detected boxes.
+        yaw: (N,) radians, where the dataset knows it (Mannequin), 0 facing the camera.
+        detections: what was scored, after suppression of duplicates.
+        predictions: what the network said, before it.
+    """
+
+    result: metrics.KeypointResult
+    mean_oks: float | None
+    confusion: metrics.LeftRightConfusion | None
+    people: People | None = field(repr=False)
+    yaw: np.ndarray | None = field(repr=False)
+    detections: Detections = field(repr=False)
+    predictions: Predictions = field(repr=False)
+
+    @property
+    def stats(self) -> np.ndarray:
+        """(10,) COCO numbers in pycocotools' order."""
+        return self.result.stats
+
+    @property
+    def ap(self) -> float:
+        return self.result.ap
+
+    def summary(self) -> dict[str, float]:
+        """The numbers worth a log line, as shares of one."""
+        numbers = dict(zip(metrics.STATS, map(float, self.stats)))
+        if self.mean_oks is not None and self.confusion is not None:
+            numbers |= {"mean_oks": self.mean_oks, "confusion": self.confusion.rate}
+            if self.yaw is not None:
+                by_view = self.confusion.by_view(self.yaw)
+                numbers |= {f"confusion_{view}": share for view, share in by_view.items()}
+        return numbers
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: Any,
+    *,
+    boxes: Any = None,
+    flip_test: bool = True,
+    shift: Shift = "auto",
+    device: str | torch.device = "auto",
+    bf16: bool = False,
+    batch_size: int = 64,
+    workers: int = 0,
+    nms: float | None = OKS_NMS_THRESHOLD,
+    progress: bool | None = False,
+) -> Evaluation:
+    """Crop, predict with flip test, decode, go back to the picture, rescore, suppress duplicates, score.
+
+    A person's score is the box's (1 for true boxes) times the mean confidence of the joints above 0.2. Duplicates are
+    removed by OKS with the padded box's area for a scale, both as HRNet's test does.
+
+    Args:
+        model: a top-down network.
+        dataset: with ``people``; people without labels, crowds and boxes without size are not cropped, but they count
+            in the protocol as they should.
+        boxes: :class:`posekit.data.Boxes` of a detector; None takes the true boxes.
+        flip_test, shift, device, bf16, progress: as of :func:`predict`.
+        batch_size: crops a batch.
+        workers: processes that cut crops.
+        nms: OKS above which two predictions are one person; None keeps all.
+
+    Raises:
+        posekit.annotations.AnnotationError: people without area, detections that do not fit.
+    """
+    from posekit.data.crops import CropLoader
+
+    cropped = dataset if boxes is not None or not hasattr(dataset, "trainable") else dataset.trainable()
+    loader = CropLoader(
+        cropped,
+        model.input_size,
+        batch_size=batch_size,
+        workers=workers,
+        boxes=boxes,
+        protocol=getattr(model.codec, "protocol", "hrnet"),
+    )
+    predictions = predict(model, loader, flip_test=flip_test, shift=shift, device=device, bf16=bf16, progress=progress)
+    rows, people = predictions.person, cropped.people
+    if boxes is None:
+        image_index, box_scores = people.image_index[rows], np.ones(len(rows))
+    else:
+        image_index, box_scores = boxes.image_index[rows], boxes.score[rows]
+    image_ids = people.image_ids[image_index]
+    detections = as_detections(predictions, image_ids, box_scores, source=getattr(model, "name", "") or "predictions")
+    if nms is not None:
+        kept = metrics.oks_nms(
+            detections.keypoints,
+            detections.scores,
+            predictions.box[:, 2] * predictions.box[:, 3],
+            sigmas=people.skeleton.sigmas,
+            image_ids=image_ids,
+            threshold=nms,
+        )
+        detections = detections.select(np.sort(kept))
+    true = None if boxes is not None else people.select(rows)
+    yaw = getattr(cropped, "yaw", None)
+    return Evaluation(
+        result=metrics.evaluate_coco(dataset.people, detections),
+        mean_oks=None if true is None else _mean_oks(predictions, true),
+        confusion=None if true is None else _confusion(predictions, true),
+        people=true,
+        yaw=None if true is None or yaw is None else yaw[rows],
+        detections=detections,
+        predictions=predictions,
+    )
+
+
+def _mean_oks(predictions: Predictions, true: People) -> float:
+    similarity = metrics.oks(
+        predictions.keypoints,
+        true.keypoints,
+        area=metrics.person_areas(true),
+        visibility=true.visibility,
+        sigmas=true.skeleton.sigmas,
+        box=true.box,
+    )
+    return float(similarity.mean())
+
+
+def _confusion(predictions: Predictions, true: People) -> metrics.LeftRightConfusion:
+    return metrics.lr_confusion(
+        predictions.keypoints, true.keypoints, visibility=true.visibility, box=true.box, skeleton=true.skeleton
+    )
+
+
+def as_detections(
+    predictions: Predictions, image_ids: np.ndarray, box_scores: np.ndarray, *, source: str = "predictions"
+) -> Detections:
+    """Predictions of crops as COCO detections, rescored: box score times mean confidence of the joints above 0.2."""
+    return Detections(
+        image_ids=image_ids,
+        keypoints=predictions.keypoints,
+        keypoint_scores=predictions.scores,
+        scores=metrics.rescore(box_scores, predictions.scores),
+        source=source,
+    )
 
 
 def score(
@@ -22,9 +174,11 @@ def score(
     """One dictionary of numbers for a training log, whatever ``val`` is.
 
     Args:
-        val: a dataset (COCO's protocol on true boxes, :func:`evaluate`), or a loader of crops in fixed order, scored by
-            :func:`crop_errors`; a loader without a skeleton has no flip test.
+        val: a dataset (:func:`evaluate` on true boxes), or a loader of crops in fixed order (:func:`crop_errors`); a
+            loader without a skeleton has no flip test.
     """
+    if hasattr(val, "people"):
+        return evaluate(model, val, flip_test=flip_test, device=device, bf16=bf16).summary()
     can_flip = flip_test and hasattr(getattr(val, "dataset", val), "skeleton")
     predictions = predict(model, val, flip_test=can_flip, device=device, bf16=bf16)
     return crop_errors(predictions.crop_keypoints, val)
