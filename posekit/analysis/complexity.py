@@ -6,12 +6,14 @@
   *output* positions for transposed ones too, which is four times too many at stride 2; divided by 1024^3 and printed
   as GFLOPs. HRNet's, SimpleBaseline's and DPN's tables.
 - ``"mmcv"``: mmcv's ``get_model_complexity_info``, in 1e9: modules only, so no product inside attention; adds one per
-  biased output, 2 per normalised element, 1 per ReLU output, pooling input and upsampling output; GELU and softmax
-  free. SRPose's ResNet, HRNet and HRFormer rows. The original counts upsampling as a module but not as a function;
-  here both count, which moves no published figure.
+  biased convolution output, 2 per normalised element, 1 per ReLU output, pooling input and upsampling output; GELU and
+  softmax free. SRPose's ResNet, HRNet and HRFormer rows. The original sees modules alone: it misses the output
+  projection of an attention ("out_proj"), applied there as a function, and upsampling as a function, which counts here
+  and moves no published figure.
 - ``"transpose"``: the TransPose repository's ``flop_count.py``, in 1e9: convolutions by output positions (transposed
-  ones too), products, 4 per batch-normalised element, 1 per add, multiplication and ReLU, 5 per softmax element and 1
-  for the dropout after it, which the tool counts in evaluation as well.
+  ones too), products, 4 per batch-normalised element, 1 per add, multiplication and ReLU, 5 per softmax element; and 1
+  per dropout element, which the tool counts in evaluation as well, and so after each attention's softmax too. Of a
+  linear layer on a 4-D map it counts the first axis only.
 
 Every table calls the result GFLOPs and means multiply-adds.
 """
@@ -21,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -39,7 +41,8 @@ class Operation:
     """One tensor operation that some convention counts.
 
     ``macs`` are true multiply-adds, ``by_output`` the same with a transposed convolution's weights applied at every
-    output position; ``taken`` and ``given`` are elements of its input and output.
+    output position; ``taken`` and ``given`` are elements of its input and output; ``cells`` is the product of the
+    middle axes of a 4-D input to a linear layer, otherwise 1.
     """
 
     kind: str
@@ -50,6 +53,7 @@ class Operation:
     taken: int
     given: int
     bias: bool = False
+    cells: int = 1
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ class _Recorder(TorchDispatchMode):
         self.used: set[str] = set()
         self.operations: list[Operation] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self._stack: list[tuple[str, str]] = [("", "")]
+        self._stack: list[tuple[str, str, int]] = [("", "", 1)]
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
@@ -207,8 +211,8 @@ class _Recorder(TorchDispatchMode):
         describe = _DESCRIBE.get(function.overloadpacket.__name__)
         if describe:
             first = result[0] if isinstance(result, tuple | list) else result
-            name, kind_of_module = self._stack[-1]
-            self.operations.append(describe(args, first, name, kind_of_module))
+            name, kind_of_module, cells = self._stack[-1]
+            self.operations.append(replace(describe(args, first, name, kind_of_module), cells=cells))
         return result
 
     @contextlib.contextmanager
@@ -217,7 +221,8 @@ class _Recorder(TorchDispatchMode):
 
         def enter(name: str) -> Callable[..., None]:
             def hook(module: nn.Module, inputs: Any) -> None:
-                self._stack.append((name, type(module).__name__))
+                cells = math.prod(inputs[0].shape[1:-1]) if isinstance(module, nn.Linear) and inputs[0].ndim == 4 else 1
+                self._stack.append((name, type(module).__name__, cells))
                 self.shapes.setdefault(name, ())
 
             return hook
@@ -227,6 +232,8 @@ class _Recorder(TorchDispatchMode):
                 self._stack.pop()
                 if isinstance(output, Tensor):
                     self.shapes[name] = tuple(output.shape)
+                if isinstance(module, nn.Dropout):
+                    self.operations.append(Operation("dropout", name, "Dropout", 0, 0, output.numel(), output.numel()))
 
             return hook
 
@@ -248,14 +255,20 @@ def _convolution(args, out: Tensor, name: str, module: str) -> Operation:
     return Operation("conv", name, module, macs, by_output, x.numel(), out.numel(), bias is not None)
 
 
-def _product(left: int, right: int, kind: str) -> Callable[..., Operation]:
+def _product(left: int, right: int) -> Callable[..., Operation]:
     def describe(args, out: Tensor, name: str, module: str) -> Operation:
         a, b = args[left], args[right]
         macs = out.numel() * a.shape[-1]
-        which = "linear" if kind == "linear" and module.endswith("Linear") else "matmul"
+        # A linear layer on a permuted map runs as a batched product.
+        which = "linear" if module.endswith("Linear") else "matmul"
         return Operation(which, name, module, macs, macs, a.numel() + b.numel(), out.numel(), left == 1)
 
     return describe
+
+
+def _multiplication(args, out: Tensor, name: str, module: str) -> Operation:
+    kind = "elementwise" if isinstance(args[1], Tensor) else "scaling"
+    return Operation(kind, name, module, 0, 0, args[0].numel(), out.numel())
 
 
 def _elements(kind: str) -> Callable[..., Operation]:
@@ -267,10 +280,10 @@ def _elements(kind: str) -> Callable[..., Operation]:
 
 _DESCRIBE: dict[str, Callable[..., Operation]] = {
     "convolution": _convolution,
-    "mm": _product(0, 1, "linear"),
-    "addmm": _product(1, 2, "linear"),
-    "bmm": _product(0, 1, "matmul"),
-    "baddbmm": _product(1, 2, "matmul"),
+    "mm": _product(0, 1),
+    "addmm": _product(1, 2),
+    "bmm": _product(0, 1),
+    "baddbmm": _product(1, 2),
     **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit_no_training"), _elements("batch_norm")),
     **dict.fromkeys(("native_layer_norm", "native_group_norm"), _elements("norm")),
     **dict.fromkeys(("relu", "relu_", "hardtanh", "hardtanh_", "leaky_relu", "leaky_relu_"), _elements("relu")),
@@ -278,7 +291,8 @@ _DESCRIBE: dict[str, Callable[..., Operation]] = {
         ("max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d"), _elements("pool")
     ),
     **dict.fromkeys(("upsample_nearest2d", "upsample_bilinear2d"), _elements("upsample")),
-    **dict.fromkeys(("add", "add_", "mul", "mul_"), _elements("elementwise")),
+    **dict.fromkeys(("add", "add_"), _elements("elementwise")),
+    **dict.fromkeys(("mul", "mul_"), _multiplication),
     **dict.fromkeys(("_softmax", "_safe_softmax"), _elements("softmax")),
 }
 
@@ -294,16 +308,24 @@ def _official(op: Operation) -> float:
 def _mmcv(op: Operation) -> float:
     if op.kind == "conv":
         return op.macs + op.bias * op.given
+    if op.module.endswith("out_proj"):
+        return 0
     per_element = {"batch_norm": 2 * op.taken, "norm": 2 * op.taken, "relu": op.given, "pool": op.taken}
     return {"linear": op.macs, "upsample": op.given, **per_element}.get(op.kind, 0)
 
 
 def _transpose(op: Operation) -> float:
     if op.kind in ("conv", "matmul", "linear"):
-        return op.by_output + (op.bias * op.given if op.kind != "conv" else 0)
-    return {"batch_norm": 4 * op.given, "relu": op.given, "elementwise": op.given, "softmax": 6 * op.given}.get(
-        op.kind, 0
-    )
+        return op.by_output / op.cells + (op.bias * op.given if op.kind != "conv" else 0)
+    return {
+        # Attention's scale: half on the queries and half on the keys here, on the queries alone there.
+        "scaling": op.given / 2,
+        "batch_norm": 4 * op.given,
+        "relu": op.given,
+        "elementwise": op.given,
+        "dropout": op.given,
+        "softmax": 6 * op.given,
+    }.get(op.kind, 0)
 
 
 _COUNTS: dict[str, Callable[[Operation], float]] = {
