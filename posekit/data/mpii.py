@@ -19,8 +19,6 @@ from posekit.skeletons import MPII16
 CENTRE_SHIFT = 15.0  # pixels per unit of scale
 # MATLAB counts pixels from 1.
 FIRST_PIXEL = 1.0
-# PCKh's unit is 0.6 times the diagonal of the annotated head box (SC_BIAS of the official evaluation).
-HEAD_FACTOR = 0.6
 
 
 class MpiiKeypoints(PeopleDataset):
@@ -34,10 +32,7 @@ class MpiiKeypoints(PeopleDataset):
             ``center``, ``scale`` and ``image``.
         images: folder of the pictures.
         head_boxes: (N, 4) corners x1, y1, x2, y2 of the head boxes in the order of the file
-            (:func:`read_head_boxes`); without them ``head_size`` is NaN.
-
-    Attributes:
-        head_size: (N,) float64, 0.6 times the head box's diagonal, pixels; of all people of the file.
+            (:func:`read_head_boxes`); :func:`posekit.metrics.pckh` needs them.
 
     Raises:
         AnnotationError: not such a list, or a record that does not fit.
@@ -53,12 +48,12 @@ class MpiiKeypoints(PeopleDataset):
                 f"{people.source}: head boxes have shape {np.shape(head_boxes)}; give one row of x1, y1, x2, y2 for "
                 f"each of the {len(people)} people"
             )
-        self.head_size = np.full(len(people), np.nan) if head_boxes is None else head_size(head_boxes)
+        self._head_boxes = np.full((len(people), 4), np.nan) if head_boxes is None else np.asarray(head_boxes)
 
-
-def head_size(head_boxes: np.ndarray) -> np.ndarray:
-    """(N, 4) corners x1, y1, x2, y2 -> (N,) PCKh unit: 0.6 times the diagonal, pixels."""
-    return HEAD_FACTOR * np.hypot(*(head_boxes[:, 2:] - head_boxes[:, :2]).T)
+    @property
+    def head_box(self) -> np.ndarray:
+        """(N, 4) corners x1, y1, x2, y2 of the heads of ``people``, NaN when none were given."""
+        return self._head_boxes[self.people.ids]
 
 
 def read_head_boxes(path: str | os.PathLike) -> np.ndarray:
@@ -103,7 +98,7 @@ def _people(records: list[dict[str, Any]], source: str) -> People:
         image_ids=np.arange(len(files)),
         image_sizes=np.zeros((len(files), 2), np.int32),
         file_names=files,
-        ids=np.arange(N),
+        ids=np.arange(N),  # rows of the file
         image_index=image_index.astype(np.int64),
         keypoints=np.where(labelled[..., None], keypoints - FIRST_PIXEL, 0.0),
         visibility=np.where(labelled, 2, 0).astype(np.uint8),

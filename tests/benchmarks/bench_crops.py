@@ -173,7 +173,7 @@ def main() -> None:
     dataset = data.CocoKeypoints(coco / "test_coco.json", coco).trainable()
     dataset = dataset.with_people(copies(dataset.people))
     ms = medians(stages(dataset) | pipelines(dataset), args.rounds)
-    ms["rest (draw, affine, keypoints, batch)"] = (
+    ms["rest (draw, affine, keypoints, batch, colder pictures)"] = (
         ms["train, decoded"] - (ms["warp"] + ms["warp flipped"]) / 2 - ms["normalise, memory reused"]
     )
     ratios = {
