@@ -209,12 +209,15 @@ def _refuse_not_finite(detections: Detections) -> None:
                 )
 
 
-def accumulate(matches: Matches, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def accumulate(
+    matches: Matches, weights: np.ndarray | None = None, *, sizes: Sequence[int] = range(_A)
+) -> tuple[np.ndarray, np.ndarray]:
     """Precision (T, R, A) and recall (T, A) of matched detections.
 
     Args:
         matches: from :func:`posekit.metrics.matching.match`.
         weights: (I,) how often each image counts; None: once each.
+        sizes: the size classes to work out; the others stay -1.
     """
     live = np.flatnonzero(matches.matched)  # the rest are misses, the same at every threshold
     dead = matches.matched == 0
@@ -223,7 +226,7 @@ def accumulate(matches: Matches, weights: np.ndarray | None = None) -> tuple[np.
     live_weight = None if weight is None else weight[live]
     people = matches.positives.sum(0) if weights is None else weights @ matches.positives
     precision, recall = -np.ones((_T, len(RECALLS), _A)), -np.ones((_T, _A))
-    for a in range(_A):
+    for a in sizes:
         if people[a] == 0:
             continue
         misses = dead & (matches.ignored & _bit(a, 0) == 0)

@@ -91,7 +91,7 @@ def match(people: People, detections: Detections, *, area: np.ndarray) -> Matche
     row = _rows(image_ids, detections)
     order, image, rank = _ranked(row, detections.scores, I)
     person_row = np.searchsorted(image_ids, people.image_ids)[people.image_index]
-    by_image = _stable_order(person_row, I)
+    by_image = stable_order(person_row, I)
     person_row = person_row[by_image]
     area = area[by_image]
     ignore = _ignored_people(people.is_crowd[by_image] | (people.num_keypoints[by_image] == 0), area)
@@ -162,7 +162,7 @@ def _rows(image_ids: np.ndarray, detections: Detections) -> np.ndarray:
     return row
 
 
-def _stable_order(values: np.ndarray, bound: int) -> np.ndarray:
+def stable_order(values: np.ndarray, bound: int) -> np.ndarray:
     """Stable argsort of integers below ``bound``; NumPy sorts 16-bit ones by radix."""
     if len(values) and (values[1:] >= values[:-1]).all():
         return np.arange(len(values))
@@ -180,10 +180,10 @@ def falling(values: np.ndarray) -> np.ndarray:
 
 def _ranked(row: np.ndarray, scores: np.ndarray, I: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # noqa: E741
     """Detections by falling score (ties: by image, then as given), the first 20 of each image, and their ranks."""
-    by_image = _stable_order(row, I)
+    by_image = stable_order(row, I)
     order = by_image[falling(scores[by_image])]
     image = row[order]
-    back = _stable_order(image, I)
+    back = stable_order(image, I)
     count = np.bincount(row, minlength=I)
     rank = np.empty(len(row), np.int64)
     rank[back] = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
@@ -239,7 +239,7 @@ def _greedy(
     picture = slot[pair] // slots.ranks
     starts = np.flatnonzero(np.concatenate([[True], picture[1:] != picture[:-1]])) if len(pair) else pair
     step = np.arange(len(pair)) - np.repeat(starts, np.diff(np.append(starts, len(pair))))
-    by_step = _stable_order(step, int(step.max(initial=0)) + 1)
+    by_step = stable_order(step, int(step.max(initial=0)) + 1)
     ends = np.cumsum(np.bincount(step))
     pair, second = pair[by_step], second[by_step]
     event_slot, event_g = slot[pair], g[pair]

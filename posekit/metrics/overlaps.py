@@ -119,7 +119,8 @@ def _labelled_candidates(
         dx *= dx
         dy *= dy
         dx += dy
-        dx *= inverse[s, None]
+        with np.errstate(over="ignore"):  # infinitely far is far enough
+            dx *= inverse[s, None]
         np.negative(dx, out=dx)
         np.exp(dx, out=dx)
         # "not below" instead of "at least": what overflowed to NaN is left to the exact pass
