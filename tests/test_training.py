@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from posekit import training
+from posekit import create_model, training
 from posekit.codecs import GaussianHeatmap, SimCC
+from posekit.data import CocoKeypoints
 from posekit.training import Recipe, RecipeError, TrainingError
 
 
@@ -90,6 +91,47 @@ def test_killed_run_ends_with_the_same_weights_bit_for_bit(tmp_path, bf16):
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 21))
     again = training.fit(net, make_loader(), None, recipe, out_dir=tmp_path / "b", **options)
     assert again.seconds == 0 and again.metrics == straight.metrics
+
+
+@pytest.mark.realdata
+def test_dataset_run_resumes_with_the_same_augmentation(tmp_path, realdata):
+    """Real pictures through the crop loader, killed in the middle of an epoch; scored by COCO's protocol."""
+    dataset = CocoKeypoints(realdata / "coco" / "test_coco.json", realdata / "coco")
+    recipe = dataclasses.replace(training.hrnet_coco(), lr=1e-3, batch_size=4, epochs=3, evaluations=1, milestones=(2,))
+    options = {"seed": 1, "device": "cpu", "log_every": 1, "checkpoint_seconds": 0}
+    results, nets = [], []
+    for folder, kill_at in (("whole", None), ("killed", 3), ("killed", None)):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            nets.append(create_model("tiny_simple_baseline", input_size=(64, 48)))
+
+        def kill(record, kill_at=kill_at):
+            if record["step"] == kill_at:
+                raise Killed
+
+        try:
+            results.append(
+                training.fit(nets[-1], dataset, dataset, recipe, out_dir=tmp_path / folder, on_log=kill, **options)
+            )
+        except Killed:
+            assert kill_at
+    assert results[0].metrics == results[1].metrics and {"AP", "mean_oks", "confusion"} <= set(results[0].metrics)
+    assert results[0].history[-1]["loss"] == results[1].history[-1]["loss"]
+    for a, b in zip(nets[0].state_dict().values(), nets[2].state_dict().values()):
+        assert torch.equal(a, b)
+
+
+def test_one_pass_of_a_loader_can_be_kept():
+    source = make_loader(shuffle=False)
+    kept = training.ArrayLoader.of(source, batch_size=8, seed=1)
+    assert torch.equal(kept.images, source.images) and torch.equal(kept.keypoints, source.keypoints)
+    first = torch.cat([batch.person for batch in kept])
+    kept.resume({"epoch": 1, "batch": 2})
+    rest = torch.cat([batch.person for batch in kept])
+    kept.resume({"epoch": 1, "batch": 0})
+    second = torch.cat([batch.person for batch in kept])
+    assert torch.equal(rest, second[16:]) and not torch.equal(first, second)
+    assert torch.equal(first.sort().values, torch.arange(40))
 
 
 def test_other_seed_gives_other_weights(tmp_path):
@@ -235,7 +277,7 @@ def test_wrong_recipes_are_refused_in_words():
     for wrong in ({"epochs": None}, {"samples": 5}, {"lr": -1.0}, {"optimizer": "sgdd"}, {"ema": 1.5}, {"epochs": 0}):
         with pytest.raises(RecipeError, match="'test'"):
             dataclasses.replace(RECIPE, **wrong)
-    with pytest.raises(RecipeError, match=r"sets centre, which SimCC"):
+    with pytest.raises(RecipeError, match=r"sets centre, loss, which SimCC"):
         training.quick_ce().apply_to_codec(SimCC((32, 24)))
     with pytest.raises(ValueError, match="equally long"):
         training.ArrayLoader(np.zeros((3, 3, 8, 8), np.uint8), np.zeros((2, 1, 2)))

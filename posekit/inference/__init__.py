@@ -4,10 +4,11 @@ from posekit.inference.evaluate import Evaluation, as_detections, crop_errors, e
 from posekit.inference.fusion import fuse_conv_bn
 from posekit.inference.image import predict_image
 from posekit.inference.predict import Predictions, auto_shift, predict
-from posekit.inference.runtime import as_float, describe_model, map_prediction, pick_device, to_input
+from posekit.inference.runtime import Network, as_float, describe_model, map_prediction, pick_device, to_input
 
 __all__ = [
     "Evaluation",
+    "Network",
     "Predictions",
     "as_detections",
     "as_float",

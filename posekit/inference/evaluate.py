@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from posekit import metrics
 from posekit.annotations import Detections, People
 from posekit.inference.predict import Predictions, Shift, predict
+from posekit.inference.runtime import Network
 from posekit.metrics.nms import OKS_NMS_THRESHOLD
 
 
@@ -59,7 +59,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: nn.Module,
+    model: Network,
     dataset: Any,
     *,
     boxes: Any = None,
@@ -164,7 +164,7 @@ def as_detections(
 
 
 def score(
-    model: nn.Module,
+    model: Network,
     val: Any,
     *,
     flip_test: bool = True,

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from posekit.geometry import BOX_PADDING, crop_affine, crop_box
 from posekit.inference.predict import Predictions, Shift, predict
+from posekit.inference.runtime import Network
 from posekit.skeletons import COCO17, Skeleton
 
 
 def predict_image(
-    model: nn.Module,
+    model: Network,
     image: str | os.PathLike | np.ndarray,
     boxes: Any = None,
     *,

@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
 
 from posekit.geometry import invert_affine, transform_points
-from posekit.inference.runtime import as_float, map_prediction, pick_device, to_input
+from posekit.inference.runtime import Network, as_float, map_prediction, pick_device, to_input
 
 Shift = int | Literal["auto"]
 
@@ -50,7 +49,7 @@ def auto_shift(codec: Any) -> int:
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module,
+    model: Network,
     loader: Any,
     *,
     flip_test: bool = True,

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+
+# An nn.Module with ``codec`` and ``input_size``; torch types every attribute of a module as a tensor or a module.
+Network = Any
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
@@ -44,7 +46,7 @@ def as_float(prediction: Any) -> Any:
     return map_prediction(torch.Tensor.float, prediction)
 
 
-def describe_model(model: nn.Module) -> dict[str, Any]:
+def describe_model(model: Network) -> dict[str, Any]:
     """Name, input size, codec and parameter count, as JSON values."""
     return {
         "name": getattr(model, "name", "") or type(model).__name__,

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from posekit import inference
+from posekit.inference import Network
 from posekit.training.arrays import Loader
 from posekit.training.checkpoint import (
     TrainingError,
@@ -62,7 +63,7 @@ class FitResult:
 
 
 def fit(
-    model: nn.Module,
+    model: Network,
     train: Any,
     val: Any,
     recipe: Recipe,
@@ -74,6 +75,7 @@ def fit(
     on_log: Callable[[dict[str, Any]], None] | None = None,
     log_every: int = 50,
     checkpoint_seconds: float = 30.0,
+    workers: int = 0,
     progress: bool | None = None,
 ) -> FitResult:
     """Train ``model`` in place; afterwards it holds the final weights (the averaged ones where the recipe averages).
@@ -91,6 +93,7 @@ def fit(
         on_log: called with every record after it is written; an exception it raises ends the run there.
         log_every: optimizer steps between records. The loss is checked, and a checkpoint may be written, then only.
         checkpoint_seconds: least time between two checkpoints. The end always writes one.
+        workers: processes that cut crops when ``train`` is a dataset.
         progress: show a bar on stderr; None: when it is a terminal.
 
     Raises:
@@ -98,7 +101,7 @@ def fit(
             last good checkpoint is intact.
         RecipeError: the recipe does not suit the network's codec.
     """
-    run = _Run(model, train, recipe, Path(out_dir), seed, inference.pick_device(device))
+    run = _Run(model, train, recipe, Path(out_dir), seed, inference.pick_device(device), workers)
     # Dropout draws from torch's global generator: the run seeds its own and gives the caller's back.
     with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -155,10 +158,19 @@ def fit(
 class _Run:
     """The state of one run, its folder, and one step."""
 
-    def __init__(self, model: nn.Module, train: Any, recipe: Recipe, folder: Path, seed: int, device: torch.device):
+    def __init__(
+        self,
+        model: Network,
+        train: Any,
+        recipe: Recipe,
+        folder: Path,
+        seed: int,
+        device: torch.device,
+        workers: int,
+    ):
         model.codec = recipe.apply_to_codec(model.codec)
         self.model, self.recipe, self.folder, self.seed, self.device = model, recipe, folder, seed, device
-        self.loader = _as_loader(train, model, recipe, seed)
+        self.loader = _as_loader(train, model, recipe, seed, workers)
         self.per_epoch = len(self.loader)
         if not self.per_epoch:
             raise TrainingError(f"the training set does not fill one batch of {recipe.batch_size}; use a smaller batch")
@@ -302,7 +314,7 @@ class _Run:
 class _Swapped:
     """Other weights for a while."""
 
-    def __init__(self, model: nn.Module, weights: dict[str, torch.Tensor] | None):
+    def __init__(self, model: Network, weights: dict[str, torch.Tensor] | None):
         self.model, self.weights = model, weights
 
     def __enter__(self) -> None:
@@ -315,7 +327,7 @@ class _Swapped:
             self.model.load_state_dict(self.own)
 
 
-def supervised_loss(model: nn.Module, prediction: Any, targets: Any, weights: torch.Tensor) -> torch.Tensor:
+def supervised_loss(model: Network, prediction: Any, targets: Any, weights: torch.Tensor) -> torch.Tensor:
     """The codec's loss; a network with auxiliary outputs says by its ``supervision`` what each of them should be."""
     supervision = getattr(model, "supervision", None)
     if supervision is not None and isinstance(prediction, list):
@@ -323,7 +335,7 @@ def supervised_loss(model: nn.Module, prediction: Any, targets: Any, weights: to
     return model.codec.loss(prediction, targets, weights)
 
 
-def _as_loader(train: Any, model: nn.Module, recipe: Recipe, seed: int) -> Loader:
+def _as_loader(train: Any, model: Network, recipe: Recipe, seed: int, workers: int) -> Loader:
     if not hasattr(train, "people"):
         return train
     from posekit.data.crops import CropLoader
@@ -335,7 +347,9 @@ def _as_loader(train: Any, model: nn.Module, recipe: Recipe, seed: int) -> Loade
         augmentation=recipe.augmentation,
         shuffle=True,
         seed=seed,
+        workers=workers,
         drop_last=True,
+        cache_images=True,
         protocol=getattr(model.codec, "protocol", "hrnet"),
     )
 

@@ -93,7 +93,7 @@ class Recipe:
                 refuse(f"unknown {key} {getattr(self, key)!r}; use one of {', '.join(map(repr, known))}")
         if (self.epochs is None) == (self.samples is None):
             refuse("set exactly one of epochs and samples")
-        if (self.epochs if self.samples is None else self.samples) <= 0 or self.batch_size <= 0:
+        if min(n for n in (self.epochs, self.samples, self.batch_size) if n is not None) <= 0:
             refuse("epochs, samples and batch_size must be positive")
         if self.lr <= 0 or not math.isfinite(self.lr):
             refuse(f"the learning rate must be positive and finite, not {self.lr}")
@@ -114,7 +114,9 @@ class Recipe:
             RecipeError: a key that no recipe has.
         """
         _check_keys(values, cls, "recipe")
-        given = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        given: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
         if isinstance(given.get("augmentation"), Mapping):
             _check_keys(given["augmentation"], Augmentation, "augmentation")
             given["augmentation"] = Augmentation(**given["augmentation"])
