@@ -7,6 +7,7 @@ import multiprocessing
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from posekit.experiments import (
@@ -229,3 +230,28 @@ def test_verdict_comes_from_the_measurement_alone():
     swapped = Measurement({**measured.metrics, a: measured.metrics[b], b: measured.metrics[a]})
     judged: Judgement = oks_scale.judge(swapped)
     assert judged.verdict == "reproduced"
+
+
+@pytest.mark.realdata
+def test_ground_truth_through_a_codec_scores_as_the_reference_evaluator_says(realdata, tmp_path):
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    from posekit.annotations import read_people, write_detections
+    from posekit.codecs import GaussianHeatmap
+    from posekit.experiments.ground_truth import decode_ground_truth, score
+
+    source = realdata / "coco" / "test_coco.json"
+    people = read_people(source)
+    codec = GaussianHeatmap((256, 192), stride=16, centre="subpixel", decoder="argmax")
+    decoded = decode_ground_truth(people, codec)
+    write_detections(tmp_path / "found.json", decoded.detections)
+    ground = COCO(str(source))
+    evaluator = COCOeval(ground, ground.loadRes(str(tmp_path / "found.json")), "keypoints")
+    evaluator.evaluate()
+    evaluator.accumulate()
+    evaluator.summarize()
+    assert score(people, codec).stats.tolist() == evaluator.stats.tolist()
+    assert 0.3 < evaluator.stats[0] < 0.9
+    sharp = GaussianHeatmap((256, 192), stride=4, centre="subpixel", decoder="dark", window=None)
+    assert np.abs(decode_ground_truth(people, sharp).errors).max() < 0.05

@@ -51,7 +51,7 @@ class QuantizationError:
     def interval(self) -> tuple[float, float]:
         """95 % interval of the mean over samples (normal approximation)."""
         distance = np.linalg.norm(self.errors, axis=-1)
-        half = 1.96 * distance.std(ddof=1) / math.sqrt(len(distance))
+        half = 1.96 * float(distance.std(ddof=1)) / math.sqrt(len(distance))
         return self.mean - half, self.mean + half
 
 

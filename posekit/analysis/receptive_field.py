@@ -104,7 +104,7 @@ def receptive_field(
             raise ValueError("a receptive field needs at least one layer, got an empty list")
         return layer_reach(model)[-1]
     probe = torch.ones(1, _in_channels(model), *input_size, dtype=torch.float64, requires_grad=True)
-    with evaluating(model), _Positive():
+    with torch.enable_grad(), evaluating(model), _Positive():
         # One over the fan-in keeps the gradient's size through any depth.
         parameters = {n: torch.full_like(p, 1 / p[0].numel(), dtype=torch.float64) for n, p in model.named_parameters()}
         buffers = {n: b.double() if b.is_floating_point() else b for n, b in model.named_buffers()}
@@ -138,7 +138,7 @@ def effective_receptive_field(
         generator = torch.Generator().manual_seed(seed)
         inputs = torch.randn(samples, _in_channels(model), *input_size, generator=generator)
     total = np.zeros(inputs.shape[-2:])
-    with evaluating(model):
+    with torch.enable_grad(), evaluating(model):
         for picture in inputs:
             probe = picture[None].detach().clone().requires_grad_(True)
             (gradient,) = torch.autograd.grad(_cell_sum(model(probe), cell), probe)

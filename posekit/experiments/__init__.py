@@ -5,6 +5,7 @@ from posekit.experiments.claims import (
     claims,
     claims_json,
     format_claims,
+    interval_count,
     published_rows,
     verdict_counts,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "claims",
     "claims_json",
     "format_claims",
+    "interval_count",
     "published_rows",
     "run",
     "verdict_counts",

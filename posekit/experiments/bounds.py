@@ -121,7 +121,7 @@ def _judge_quantization(measurement: Measurement) -> Judgement:
             name = f"{source}, stride {stride}, px"
             agrees = abs(m[name] / bound - 1) < 0.02
             word = "reproduced" if agrees else "undecided"
-            cells.append(Cell(name, m[name], word, f"closed form {bound:.3f}", measurement.intervals[name]))
+            cells.append(Cell(f"{name}, closed form {bound:.3f}", m[name], word, interval=measurement.intervals[name]))
     falls = all(
         measurement.intervals[f"dataset, stride {a}, px"][1] < measurement.intervals[f"dataset, stride {b}, px"][0]
         for a, b in itertools.pairwise(strides)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from posekit.experiments.bounds import DARK, POST_PROCESSING, QUANTIZATION, RESOLUTION, ROUNDED
-from posekit.experiments.exact import FLIP_ORDER, FLIP_STRIDE1, OKS_SCALE
+from posekit.experiments.exact import DPM_FIELD, FLIP_ORDER, FLIP_STRIDE1, OKS_SCALE
 from posekit.experiments.runner import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -12,6 +12,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         OKS_SCALE,
         FLIP_ORDER,
         FLIP_STRIDE1,
+        DPM_FIELD,
         QUANTIZATION,
         RESOLUTION,
         POST_PROCESSING,

@@ -137,7 +137,19 @@ def format_claims(claims: Sequence[Claim], *, width: int = 120) -> str:
         lines += [f"     {kind}: {NOT_RUN}" for kind in claim.pending]
     counts = verdict_counts(claims)
     lines += ["", "  ".join(f"{word}: {count}" for word, count in counts.items())]
+    intervals = interval_count(claims)
+    if intervals:
+        lines.append(
+            f"{intervals} intervals of 95 % stand behind these verdicts; about {0.05 * intervals:.1f} would miss by "
+            "chance alone."
+        )
     return "\n".join(lines)
+
+
+def interval_count(claims: Sequence[Claim]) -> int:
+    """How many 95 % intervals the standing verdicts rest on; one in twenty misses by chance alone."""
+    rows = {row.digest: row for claim in claims for row in claim.verdicts}
+    return sum(cell.interval is not None for row in rows.values() for cell in row.cells)
 
 
 def verdict_counts(claims: Sequence[Claim]) -> dict[str, int]:

@@ -1,15 +1,24 @@
-"""Tests that are arithmetic: the OKS scale, and the flip test's alignment."""
+"""Tests that are arithmetic: the OKS scale, the flip test's alignment, the receptive field of dilated pyramids."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from torch import nn
 
-from posekit.analysis import flip_bias, oks_scale_ratio, simulated_flip_bias
+from posekit.analysis import (
+    dpm_layers,
+    dpm_receptive_field,
+    flip_bias,
+    oks_scale_ratio,
+    receptive_field,
+    simulated_flip_bias,
+)
 from posekit.experiments.ledger import Cell
 from posekit.experiments.runner import Experiment, Judgement, Measurement
 from posekit.metrics import oks
@@ -133,6 +142,43 @@ def _judge_flip_stride1(measurement: Measurement) -> Judgement:
     )
 
 
+def _measure_dpm_field(config: Mapping[str, Any], seed: int) -> Measurement:
+    metrics = {}
+    for kernel in config["kernels"]:
+        for modules in range(1, config["modules"] + 1):
+            layers = dpm_layers(modules, kernel)
+            formula = dpm_receptive_field(modules, kernel)
+            channels = [3, *[1] * modules]
+            net = nn.Sequential(
+                *(
+                    nn.Conv2d(a, b, kernel, padding=layer.dilation * (kernel // 2), dilation=layer.dilation)
+                    for (a, b), layer in zip(itertools.pairwise(channels), layers)
+                )
+            )
+            field = receptive_field(net, input_size=(formula + 2, formula + 2))
+            name = f"N = {modules}, k = {kernel}"
+            metrics[f"formula, {name}"] = formula
+            metrics[f"calculator, {name}"] = receptive_field(layers).size
+            metrics[f"gradient, {name}"] = field.height
+    return Measurement(metrics)
+
+
+def _judge_dpm_field(measurement: Measurement) -> Judgement:
+    m = measurement.metrics
+    cells = []
+    for name in [name.removeprefix("formula, ") for name in m if name.startswith("formula")]:
+        formula, calculator, gradient = (m[f"{source}, {name}"] for source in ("formula", "calculator", "gradient"))
+        word = "reproduced" if formula == calculator == gradient else "contradicted"
+        cells.append(Cell(f"receptive field, {name}, cells", gradient, word, f"{formula:.0f}"))
+    held = sum(cell.verdict == "reproduced" for cell in cells)
+    return Judgement(
+        "reproduced" if held == len(cells) else "contradicted",
+        f"Formula, layer arithmetic and the gradient of a network with positive weights agree in {held} of "
+        f"{len(cells)} pairs of N and k.",
+        tuple(cells),
+    )
+
+
 OKS_SCALE = Experiment(
     name="oks_scale",
     claims=("H13",),
@@ -168,4 +214,20 @@ FLIP_STRIDE1 = Experiment(
     measure=_measure_flip,
     judge=_judge_flip_stride1,
     tolerance=1e-3,
+)
+
+DPM_FIELD = Experiment(
+    name="dpm_receptive_field",
+    claims=("D01",),
+    kind="exact",
+    question="Is the receptive field of a dilated pyramid module (k - 1)(2^N - 1) + 1 for all N and k?",
+    dataset="none",
+    profiles={
+        "smoke": {"modules": 3, "kernels": [3, 5]},
+        "quick": {"modules": 6, "kernels": [3, 5, 7]},
+        "full": {"modules": 7, "kernels": [3, 5, 7, 9]},
+    },
+    measure=_measure_dpm_field,
+    judge=_judge_dpm_field,
+    tolerance=0.0,
 )

@@ -37,7 +37,8 @@ def decode_ground_truth(people: People, codec: GaussianHeatmap) -> Decoded:
     affine = torch.from_numpy(crop_affine(crop_box(people.box, codec.input_size), codec.input_size))
     crop = transform_points(affine, torch.from_numpy(people.keypoints))
     visibility = torch.from_numpy(people.visibility)
-    decoded = torch.cat([codec.decode(codec.encode(*part)[0])[0] for part in _parts(crop, visibility, codec)])
+    parts = _parts(crop, visibility, codec)
+    decoded = torch.cat([codec.decode(codec.encode(*part)[0])[0] for part in parts]).double()
     height, width = codec.input_size
     # Joints within three sigma of the border lose part of their Gaussian; the error is measured on the others.
     margin = 3 * codec.sigma * codec.stride
