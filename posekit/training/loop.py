@@ -222,11 +222,9 @@ class _Run:
         return torch.stack([loss.detach(), norm.detach()])
 
     def evaluate(self, val: Any) -> dict[str, float]:
-        """Scores of the weights that will be kept."""
+        """Scores of the weights that will be kept, in float32: bfloat16 heatmaps tie around their peaks."""
         with self._kept_weights():
-            return inference.score(
-                self.model, val, flip_test=self.recipe.flip_test, device=self.device, bf16=self.recipe.bf16
-            )
+            return inference.score(self.model, val, flip_test=self.recipe.flip_test, device=self.device)
 
     # ------------------------------------------------------------------ the folder
     def open(self, resume: bool) -> None:

@@ -51,7 +51,7 @@ class Recipe:
         samples: length in people seen, rounded up to whole batches.
         clip: largest gradient norm, or None.
         ema: decay of the averaged weights that are evaluated and kept, or None.
-        bf16: forward pass under bfloat16 autocast; weights, loss and optimizer stay float32.
+        bf16: training passes under bfloat16 autocast; weights, loss, optimizer and evaluation stay float32.
         loss: overrides the loss of the network's codec, or None: "hrnet_mse" (with its factor 0.5), "srpose_mse"
             (without, like mmpose's) or "cross_entropy". Adam does not notice the factor, clipping does.
         centre: overrides where heatmap targets are centred ("rounded", "subpixel"), or None.
@@ -158,7 +158,8 @@ class Recipe:
 
     def build_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """Adam or AdamW over the parameters that want gradients, with or without decay as ``no_decay`` says."""
-        decayed, spared = [], []
+        decayed: list[nn.Parameter] = []
+        spared: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 (spared if any(part in name for part in self.no_decay) else decayed).append(parameter)

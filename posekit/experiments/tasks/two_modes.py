@@ -90,8 +90,7 @@ def make_pictures(
     images = (down[..., :, None] * across[..., None, :]).max(1) + rng.normal(0, NOISE, (count, height, width))
     chosen = (rng.random(count) >= upper).astype(np.int64)
     labels = blobs[np.arange(count), chosen][:, None]
-    images, blobs, labels = (torch.from_numpy(array.astype(np.float32)) for array in (images[:, None], blobs, labels))
-    return TwoModes(images, blobs, labels)
+    return TwoModes(*(torch.from_numpy(array.astype(np.float32)) for array in (images[:, None], blobs, labels)))
 
 
 class HeadNet(nn.Module):
@@ -141,7 +140,7 @@ def _deconv(inputs: int, outputs: int) -> nn.Module:
 
 def codec_for(head: str, size: tuple[int, int] = (32, 32)) -> Any:
     """The codec of a head by its name in :data:`HEADS`; heatmaps are at stride 1 with the blobs' own width."""
-    maps = {"stride": 1, "sigma": BLOB_SIGMA, "centre": "subpixel", "decoder": "dark"}
+    maps: dict[str, Any] = {"stride": 1, "sigma": BLOB_SIGMA, "centre": "subpixel", "decoder": "dark"}
     builders: dict[str, Any] = {
         "regression_l2": lambda: Coordinates(size, loss="l2"),
         "regression_l1": lambda: Coordinates(size, loss="l1"),
