@@ -29,7 +29,7 @@ from posekit.codecs.base import (
     unmirror,
 )
 from posekit.codecs.dark import dark_offset, udp_offset
-from posekit.codecs.losses import heatmap_loss, pool_targets
+from posekit.codecs.losses import heatmap_loss
 from posekit.codecs.peaks import find_peaks, quarter_offset
 
 
@@ -48,6 +48,8 @@ class GaussianHeatmap(Codec):
             last pixel: ``i * (width - 1) / (w - 1)``.
         decoder: "argmax" (highest cell), "quarter" (a quarter cell toward the higher neighbour), "dark".
         blur_kernel: size of DARK's smoothing kernel, cells; 11 goes with sigma 2, 17 with sigma 3.
+        max_step: a step of "dark" longer than this, cells in x or y, is not taken: the parabola is fitted to cells at
+            most two away. None takes any, as published; on a map of noise those reach thousands of cells.
         edge: what happens to a joint whose window ends just before the map. "published": the original tests
             ``end < 0`` on an exclusive end, so a window that ends *at* cell 0 keeps weight 1 with an empty map;
             "exact": a joint counts when its window holds a cell of the map.
@@ -67,6 +69,7 @@ class GaussianHeatmap(Codec):
     protocol: Literal["hrnet", "udp"] = "hrnet"
     decoder: Literal["argmax", "quarter", "dark"] = "quarter"
     blur_kernel: int = 11
+    max_step: float | None = 2.0
     edge: Literal["published", "exact"] = "published"
     loss: Any = "mse"
     ohkm: int | None = None
@@ -80,8 +83,8 @@ class GaussianHeatmap(Codec):
         check_choice("edge", self.edge, ("published", "exact"))
         if not self.sigma > 0:
             raise CodecError(f"sigma must be positive, got {self.sigma}")
-        if self.blur_kernel % 2 == 0:
-            raise CodecError(f"blur_kernel must be odd, got {self.blur_kernel}")
+        if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
+            raise CodecError(f"blur_kernel must be odd and positive, got {self.blur_kernel}")
         if self.protocol == "udp" and min(size) < 2:
             raise CodecError(f"protocol 'udp' needs maps of at least 2x2 cells, got {size[0]}x{size[1]}")
         object.__setattr__(self, "loss", heatmap_loss(self.loss, self.ohkm))
@@ -136,7 +139,7 @@ class GaussianHeatmap(Codec):
         rounded = (position + 0.5).trunc()
         mean = rounded if self.centre == "rounded" else position
         middle = position if self.window is None else rounded
-        reach = (self.window or 3.0) * self.sigma
+        reach = 3 * self.sigma if self.window is None else math.floor(self.window * self.sigma)
         end = middle + reach + 1
         meets = (middle - reach < length) & (end >= 0 if self.edge == "published" else end >= 1)
         cells = torch.arange(length, dtype=position.dtype, device=position.device)
@@ -145,7 +148,7 @@ class GaussianHeatmap(Codec):
         if self.window is not None:
             # 1 up to the reach and 0 from the next cell on: arithmetic, because masking costs more than exp.
             distance = (cells - rounded[..., None]).abs_()
-            profile.mul_(distance.neg_().add_(math.floor(reach) + 1).clamp_(0, 1))
+            profile.mul_(distance.neg_().add_(reach + 1).clamp_(0, 1))
         return profile, meets
 
     def decode(self, prediction: Tensor | list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -162,19 +165,25 @@ class GaussianHeatmap(Codec):
         if self.loss.kind == "cross_entropy":
             maps = maps.flatten(-2).softmax(-1).view(maps.shape) * (2 * math.pi * self.sigma**2)
         x, y, scores = find_peaks(maps)
+        if self.loss.kind == "cross_entropy":
+            scores = scores.clamp(max=1)
+        dx, dy = self._refine(maps, x, y)
+        limit = math.inf if self.max_step is None else self.max_step
+        # A comparison with NaN is false, so a map without a peak takes no step either.
+        taken = (dx.abs() <= limit) & (dy.abs() <= limit) & (scores > 0)
         cell_x, cell_y = self.cell
-        if self.decoder == "argmax":
-            return torch.stack([x * cell_x, y * cell_y], -1).to(maps.dtype), scores
-        if self.decoder == "quarter":
-            dx, dy = quarter_offset(maps, x, y)
-        else:
-            refine = dark_offset if self.protocol == "hrnet" else udp_offset
-            dx, dy = refine(maps, x, y, kernel=self.blur_kernel)
-        return torch.stack([(x + dx) * cell_x, (y + dy) * cell_y], -1), scores
+        x, y = (x + torch.where(taken, dx, 0)) * cell_x, (y + torch.where(taken, dy, 0)) * cell_y
+        return torch.stack([x, y], -1), scores
 
-    def targets_for(self, targets: Tensor, size: tuple[int, int]) -> Tensor:
-        """Targets of a coarser head with maps of ``size``: averages of the final ones (SRPose)."""
-        return pool_targets(targets, size)
+    def _refine(self, maps: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Steps (B, K) from the highest cell, in cells, as the decoder takes them."""
+        if self.decoder == "quarter":
+            return quarter_offset(maps, x, y)
+        if self.decoder == "dark":
+            step = dark_offset if self.protocol == "hrnet" else udp_offset
+            return step(maps, x, y, kernel=self.blur_kernel)
+        zero = torch.zeros_like(x, dtype=maps.dtype)
+        return zero, zero
 
     def flip(self, prediction: Tensor, flip_index: Any, *, shift: int = 0) -> Tensor:
         """Maps (B, K, h, w) predicted for the mirrored crop, turned back.

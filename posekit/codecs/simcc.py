@@ -63,11 +63,20 @@ class SimCC(Codec):
                 f"split and sigma must be positive and label_smoothing in [0, 1), got {self.split}, {self.sigma} "
                 f"and {self.label_smoothing}"
             )
+        if min(self.bins) < 2:
+            raise CodecError(
+                f"{self.bins[0]} and {self.bins[1]} bins leave nothing to classify; raise split or input_size"
+            )
 
     @property
     def bins(self) -> tuple[int, int]:
         """Number of bins in x and in y."""
         return round(self.input_size[1] * self.split), round(self.input_size[0] * self.split)
+
+    @property
+    def gaussian_peak(self) -> float:
+        """Probability of the central bin of a Gaussian label."""
+        return 1 / (self.sigma * math.sqrt(2 * math.pi))
 
     def encode(self, keypoints: Tensor, visibility: Tensor, *, out: Pair | None = None) -> tuple[Pair, Tensor]:
         """Labels (x, y) and weights of keypoints.
@@ -75,32 +84,36 @@ class SimCC(Codec):
         Args:
             keypoints: (B, K, 2) crop pixels, x then y.
             visibility: (B, K), 0 where not labelled.
-            out: two tensors (B, K, bins) to write into.
+            out: two tensors (B, K, bins) of the keypoints' dtype to write into.
 
         Returns:
             ((B, K, W*split), (B, K, H*split)) and weights (B, K) in {0, 1}: 0 where unlabelled, not finite, or
-            where the label (for Gaussians: its 3 sigma) misses the bins; such labels are zero.
+            where the label (for Gaussians: its 3 sigma, with the exclusive end tested as in
+            :class:`~posekit.codecs.heatmap.GaussianHeatmap`'s "published") misses the bins; such labels are zero.
         """
         keypoints, labelled = check_keypoints(keypoints, visibility)
-        centre = (keypoints.nan_to_num() * self.split).round()
-        reach = 3 * self.sigma if self.smoothing == "gaussian" else 0
-        n = torch.tensor(self.bins, device=keypoints.device)
-        meets = (centre - reach < n) & (centre + reach + (reach > 0) >= 0)
-        weights = (labelled & meets.all(-1)).to(keypoints.dtype)
-        outs = (None, None) if out is None else out
-        labels = tuple(self._label(centre[..., axis], weights, self.bins[axis], outs[axis]) for axis in (0, 1))
-        return labels, weights  # type: ignore[return-value]
+        for memory, bins in zip(out or (), self.bins):
+            if tuple(memory.shape) != (*labelled.shape, bins) or memory.dtype != keypoints.dtype:
+                raise CodecError(
+                    f"out must be {(*labelled.shape, bins)} in {keypoints.dtype}, got {tuple(memory.shape)} "
+                    f"in {memory.dtype}"
+                )
+        x, y = (keypoints.nan_to_num() * self.split).round().unbind(-1)
+        weights = (labelled & self._meets(x, self.bins[0]) & self._meets(y, self.bins[1])).to(keypoints.dtype)
+        x_out, y_out = out or (None, None)
+        return (self._label(x, weights, self.bins[0], x_out), self._label(y, weights, self.bins[1], y_out)), weights
+
+    def _meets(self, centre: Tensor, bins: int) -> Tensor:
+        reach, end = (3 * self.sigma, 1) if self.smoothing == "gaussian" else (0.0, 0)
+        return (centre - reach < bins) & (centre + reach + end >= 0)
 
     def _label(self, centre: Tensor, weights: Tensor, bins: int, out: Tensor | None) -> Tensor:
         index = torch.arange(bins, dtype=centre.dtype, device=centre.device)
         label = torch.sub(index, centre[..., None], out=out)
         if self.smoothing == "gaussian":
             label.square_().mul_(-0.5 / self.sigma**2).clamp_(min=MIN_EXPONENT).exp_()
-            return label.mul_(
-                (weights / (self.sigma * math.sqrt(2 * math.pi)) if self.normalise else weights)[..., None]
-            )
-        hit = label == 0
-        label.copy_(torch.where(hit, 1 - self.label_smoothing, self.label_smoothing / (bins - 1)))
+            return label.mul_((weights * (self.gaussian_peak if self.normalise else 1))[..., None])
+        label.copy_(torch.where(label == 0, 1 - self.label_smoothing, self.label_smoothing / (bins - 1)))
         return label.mul_(weights[..., None])
 
     def decode(self, prediction: Pair | list[Pair]) -> tuple[Tensor, Tensor]:
@@ -113,16 +126,14 @@ class SimCC(Codec):
         (x_bin, x_score), (y_bin, y_score) = self._peak(x), self._peak(y)
         score = torch.minimum(x_score, y_score)
         found = score > 0
-        keypoints = torch.stack([x_bin, y_bin], -1) * found[..., None] / self.split
-        return keypoints.to(x.dtype), torch.where(found, score, 0)
+        keypoints = torch.stack([x_bin, y_bin], -1).to(x.dtype) * found[..., None] / self.split
+        return keypoints, torch.where(found, score, 0)
 
     def _peak(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         index = argmax(logits)
         score = logits.gather(-1, index[..., None])[..., 0]
         if self.score == "probability":
-            ideal = (
-                1 / (self.sigma * math.sqrt(2 * math.pi)) if self.smoothing == "gaussian" else 1 - self.label_smoothing
-            )
+            ideal = self.gaussian_peak if self.smoothing == "gaussian" else 1 - self.label_smoothing
             score = ((score - logits.logsumexp(-1)).exp() / ideal).clamp(max=1)
         return index, score
 
@@ -131,11 +142,11 @@ class SimCC(Codec):
         over people and joints. mmpose divides by the number of bins as well: a constant."""
         if isinstance(prediction, list):
             return torch.stack([self.loss(head, targets, weights) for head in prediction]).sum()
-        per_joint = sum(
+        divergences = [
             F.kl_div(logits.log_softmax(-1), label, reduction="none").sum(-1)
             for logits, label in zip(prediction, targets)
-        )
-        return hardest(per_joint * weights, self.ohkm)  # type: ignore[operator]
+        ]
+        return hardest((divergences[0] + divergences[1]) * weights, self.ohkm)
 
     def flip(self, prediction: Pair, flip_index: Any, *, shift: int = 0) -> Pair:
         """Logits predicted for the mirrored crop, turned back.
