@@ -157,6 +157,9 @@ def test_the_crops_depend_on_seed_and_epoch_and_not_on_the_number_of_workers(gro
     assert not same(first, batches(alone, 1)) and not same(first, batches(loader(seed=4)))
     assert sorted(torch.cat([b.person for b in first]).tolist()) == list(range(12))
 
+    in_order = data.CropLoader(groups, SIZE, batch_size=5, augmentation=Augmentation())
+    assert not torch.equal(batches(in_order)[0].affine, batches(in_order, 1)[0].affine)
+
     helped.set_epoch(0)
     for batch in helped:  # leave in the middle, note the place, go on from there with another number of workers
         assert same([batch], first[:1])
@@ -427,6 +430,15 @@ def test_bytes_after_the_end_of_a_jpeg_do_not_make_it_truncated(groups, tmp_path
     whole = (groups.folder / "0000.jpg").read_bytes()
     (tmp_path / "padded.jpg").write_bytes(whole + b"\0" * 512)
     np.testing.assert_array_equal(data.read_image(tmp_path / "padded.jpg"), data.read_image(groups.folder / "0000.jpg"))
+
+
+def test_a_picture_is_read_as_stored_whatever_its_orientation_tag_says(tmp_path):
+    from PIL import Image
+
+    turned = Image.Exif()
+    turned[0x0112] = 6  # "rotate by 90 degrees to display"
+    Image.new("RGB", (60, 40)).save(tmp_path / "turned.jpg", exif=turned)
+    assert data.read_image(tmp_path / "turned.jpg").shape == (40, 60, 3)
 
 
 def test_boxes_without_size_are_refused_before_any_crop(groups):
