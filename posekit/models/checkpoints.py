@@ -14,6 +14,7 @@ import pickle
 import pickletools
 import re
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from posekit.models.base import ModelError, PoseModel
 
 WRAPPERS = ("state_dict", "best_state_dict", "model", "model_state_dict")
 RECOMPUTABLE = re.compile(r"(^|\.)(num_batches_tracked|relative_position_index|pos_embedding)$")
-CLASSIFIER = re.compile(r"^(fc|classifier|head\.fc|incre_modules|downsamp_modules|final_layer)(\.|$)")
+CLASSIFIER = re.compile(r"^(fc|classifier|incre_modules|downsamp_modules|final_layer)\.")  # of ImageNet files
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,9 @@ def fill(model: PoseModel, state: dict[str, Tensor], source: str) -> LoadReport:
     """Match names, check shapes, and only then copy."""
     ours = model.state_dict()
     renamed = {key: our_name(key, ours) for key in state}
-    backbone_only = not any(name is not None and name.startswith("head.") for name in renamed.values())
+    filled = {name for name in renamed.values() if name is not None}
+    heads = [name for name in ours if name.startswith("head.")]
+    backbone_only = bool(heads) and filled.isdisjoint(heads)
     ignored = [key for key, name in renamed.items() if name is None]
     matched: dict[str, Tensor] = {}
     wrong_shape = []
@@ -110,8 +113,10 @@ def our_name(key: str, ours: Mapping[str, Any]) -> str | None:
         key = key.removeprefix("module.")
     key = re.sub(r"^keypoint_head\.", "head.", key)
     key = re.sub(r"^resnet\.", "backbone.", key)  # CPN
-    candidates = (key, f"backbone.{key}", f"head.{key}")
-    return next((name for name in candidates if name in ours), None)
+    if key in ours:
+        return key
+    parts = ("backbone",) if CLASSIFIER.match(key) and "final_layer" not in key else ("backbone", "head")
+    return next((f"{part}.{key}" for part in parts if f"{part}.{key}" in ours), None)
 
 
 def _may_be_left(key: str, backbone_only: bool) -> bool:
@@ -171,7 +176,8 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
         with inert_globals(path):
             entries = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it asks for {asked[1]}" if asked else type(error).__name__
         raise ModelError(f"{path.name} cannot be read as tensors without running code from it: {reason}") from error
     if not isinstance(entries, Mapping):
         raise ModelError(f"{path.name} holds a {type(entries).__name__}, not a state dict")
@@ -210,12 +216,17 @@ def empty_dict(*args: Any) -> dict[Any, Any]:
 
 
 def legacy_globals(path: Path) -> list[str]:
-    """The globals that a file in torch's format of before 2020 names: four pickles, then the numbers."""
+    """The globals that a file in torch's format of before 2020 names, in the spellings of Python 2 and 3: torch looks
+    some up under one, some under the other.
+
+    Such a file is four pickles (magic number, version, machine, object) and then the numbers.
+    """
     names = set()
     with path.open("rb") as file:
-        for _ in range(4):  # magic number, version, machine, object
-            names |= {str(arg).replace(" ", ".", 1) for op, arg, _ in pickletools.genops(file) if op.name == "GLOBAL"}
-    return sorted(names)
+        for _ in range(4):
+            names |= {tuple(str(arg).split(" ", 1)) for op, arg, _ in pickletools.genops(file) if op.name == "GLOBAL"}
+    modern = {NAME_MAPPING.get(pair, (IMPORT_MAPPING.get(pair[0], pair[0]), pair[1])) for pair in names}
+    return sorted(f"{module}.{name}" for module, name in names | modern)
 
 
 def save_weights(model: PoseModel, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:

@@ -67,9 +67,10 @@ class Predictor(nn.Sequential):
         )
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        for layer in self[:4]:
+        *before, _, norm = self
+        for layer in before:
             x = layer(x)
-        return self[5](F.interpolate(x, size=size, mode="bilinear", align_corners=True))
+        return norm(F.interpolate(x, size=size, mode="bilinear", align_corners=True))
 
 
 def _conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -180,7 +181,11 @@ def tiny_cpn(*, num_keypoints: int = 17, input_size: tuple[int, int] = (96, 64),
         loss=codecs.SRPOSE_MSE,
         ohkm=hardest_of(ohkm, num_keypoints),
     )
-    return _on_resnet(tiny_resnet(), 32, num_keypoints, codec)
+    model = _on_resnet(tiny_resnet(), 32, num_keypoints, codec)
+    for module in model.head.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.num_features == num_keypoints:
+            nn.init.constant_(module.weight, 0.05)  # maps start near zero, as a short training needs
+    return model
 
 
 def hardest_of(ohkm: int | None, num_keypoints: int) -> int | None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posekit import codecs
-from posekit.models.base import PoseModel, Supervision
+from posekit.models.base import PoseModel, Supervision, init_normal
 from posekit.models.simple_baseline import tiny_heatmaps
 
 
@@ -90,6 +90,7 @@ class StackedHourglass(nn.Module):
             nn.Sequential(Residual(channels, channels), Conv(channels, channels, 1, active=True)) for _ in range(stacks)
         )
         self.outs = nn.ModuleList(Conv(channels, num_keypoints, 1) for _ in range(stacks))
+        init_normal(self.outs)
         self.merge_features = nn.ModuleList(Remap(channels, channels) for _ in range(stacks - 1))
         self.merge_preds = nn.ModuleList(Remap(num_keypoints, channels) for _ in range(stacks - 1))
 
