@@ -75,7 +75,9 @@ class Mannequin(PeopleDataset):
                 "it needs at least 1 scene of at least 32 by 32 pixels and a seed of 0 or more"
             )
         title = level if isinstance(level, str) else f"custom-{self.knobs.cue}"
-        name = f"mannequin-{split}-{title}-{self.knobs.view}-{self.size[0]}x{self.size[1]}-seed{self.seed}-{self.scenes}"
+        name = (
+            f"mannequin-{split}-{title}-{self.knobs.view}-{self.size[0]}x{self.size[1]}-seed{self.seed}-{self.scenes}"
+        )
         self.folder = Path(root if root is not None else default_root()) / f"{name}-{self._digest()}"
         self.annotation_file = self.folder / f"person_keypoints_{split}.json"
         data = self._ready()
@@ -123,7 +125,9 @@ class Mannequin(PeopleDataset):
         parts.mkdir(exist_ok=True)
         data = header(f"Mannequin {self.split}, {self.knobs}, seed {self.seed}, generator {GENERATOR}")
         data |= {"images": [], "annotations": []}
-        with tqdm(total=self.scenes, desc=f"rendering {self.split}", unit="scene", disable=not progress, leave=False) as bar:
+        with tqdm(
+            total=self.scenes, desc=f"rendering {self.split}", unit="scene", disable=not progress, leave=False
+        ) as bar:
             for first in range(0, self.scenes, PART):
                 indices = range(first, min(first + PART, self.scenes))
                 part = self._part(parts / f"{first:06d}.json", images, indices, device, bar)
@@ -163,10 +167,10 @@ def render_scenes(dataset: Mannequin, indices, device: str) -> Iterator[tuple]:
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 RGB -> PNG, at the fastest compression: sensor noise does not compress anyway."""
+    """(H, W, 3) uint8 RGB -> PNG."""
     import cv2
 
-    return cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+    return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
 
 
 def default_root() -> Path:

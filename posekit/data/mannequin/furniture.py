@@ -51,7 +51,9 @@ def box_template(n: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     slat = np.repeat((-1, 1), n)
     la, lo = np.meshgrid(lat, lon, indexing="ij")
     direction = np.stack([np.cos(la) * np.cos(lo), np.sin(la), np.cos(la) * np.sin(lo)], -1)
-    sign = np.stack([np.tile(slon[:, 0], (2 * n, 1)), np.tile(slat[:, None], (1, 4 * n)), np.tile(slon[:, 1], (2 * n, 1))], -1)
+    sign = np.stack(
+        [np.tile(slon[:, 0], (2 * n, 1)), np.tile(slat[:, None], (1, 4 * n)), np.tile(slon[:, 1], (2 * n, 1))], -1
+    )
     rows, columns = 2 * n, 4 * n
     i, j = np.meshgrid(np.arange(rows - 1), np.arange(columns), indexing="ij")
     a, b = i * columns + j, i * columns + (j + 1) % columns
@@ -111,7 +113,13 @@ def _table(rng, prims, m, at, turn):
             prims.add(foot, (0.028, h / 2 - 0.02, 0.028), wood, bevel=0.006, turn=turn)
     if rng.random() < 0.6:
         x = rng.uniform(-0.6, 0.6) * w
-        prims.add(np.array((at[0], h + 0.09, at[2])) + turn @ np.array((x, 0, 0)), (0.05, 0.09, 0.05), _paint(rng, m), bevel=(0.05, 0.02, 0.05), taper=0.25)
+        prims.add(
+            np.array((at[0], h + 0.09, at[2])) + turn @ np.array((x, 0, 0)),
+            (0.05, 0.09, 0.05),
+            _paint(rng, m),
+            bevel=(0.05, 0.02, 0.05),
+            taper=0.25,
+        )
 
 
 def _chair(rng, prims, m, at, turn):
@@ -149,22 +157,46 @@ def _shelf(rng, prims, m, at, turn):
         prims.add(base + (0, 0.04 + 0.34 * k, 0), (w, 0.014, 0.15), wood, bevel=0.004, turn=turn)
         if k < levels and rng.random() < 0.85:
             span = rng.uniform(0.4, 0.95) * w
-            prims.add(base + (0, 0.165 + 0.34 * k, 0) + turn @ np.array((-(w - span) * 0.9, 0, 0)), (span, 0.105, 0.1), books[rng.integers(3)], bevel=0.004, turn=turn)
+            prims.add(
+                base + (0, 0.165 + 0.34 * k, 0) + turn @ np.array((-(w - span) * 0.9, 0, 0)),
+                (span, 0.105, 0.1),
+                books[rng.integers(3)],
+                bevel=0.004,
+                turn=turn,
+            )
     for x in (-1, 1):
-        prims.add(base + (0, 0.17 * levels + 0.04, 0) + turn @ np.array((x * w, 0, 0)), (0.014, 0.17 * levels + 0.03, 0.15), wood, bevel=0.004, turn=turn)
+        prims.add(
+            base + (0, 0.17 * levels + 0.04, 0) + turn @ np.array((x * w, 0, 0)),
+            (0.014, 0.17 * levels + 0.03, 0.15),
+            wood,
+            bevel=0.004,
+            turn=turn,
+        )
 
 
 def _plant(rng, prims, m, at, turn):
     size = rng.uniform(0.6, 1.25)
     pot = _paint(rng, m)
-    prims.add((at[0], 0.16 * size, at[2]), (0.15 * size, 0.16 * size, 0.15 * size), pot, bevel=(0.15 * size, 0.02, 0.15 * size), taper=0.22)
+    prims.add(
+        (at[0], 0.16 * size, at[2]),
+        (0.15 * size, 0.16 * size, 0.15 * size),
+        pot,
+        bevel=(0.15 * size, 0.02, 0.15 * size),
+        taper=0.22,
+    )
     green = linear((rng.integers(40, 90), rng.integers(90, 140), rng.integers(40, 80)))
     leaf = m.add(green, green * 0.45, pattern="foliage", period=0.25, gloss=0.15)
     for _ in range(int(rng.integers(9, 15))):
         yaw, rise = rng.uniform(0, 2 * np.pi), rng.uniform(0.35, 1.35)
         R = rotation(1, np.array(yaw)) @ rotation(2, np.array(rise))
         long = rng.uniform(0.2, 0.36) * size
-        prims.add(np.array((at[0], 0.36 * size, at[2])) + R @ np.array((long, 0, 0)), (long, 0.008, 0.055 * size), leaf, bevel=(long, 0.008, 0.055 * size), turn=R)
+        prims.add(
+            np.array((at[0], 0.36 * size, at[2])) + R @ np.array((long, 0, 0)),
+            (long, 0.008, 0.055 * size),
+            leaf,
+            bevel=(long, 0.008, 0.055 * size),
+            turn=R,
+        )
 
 
 def _lamp(rng, prims, m, at, turn):
@@ -189,13 +221,23 @@ def _boxes(rng, prims, m, at, turn):
     for _ in range(int(rng.integers(1, 4))):
         h = rng.uniform(0.12, 0.25)
         side = rng.uniform(0.16, 0.3)
-        prims.add((at[0] + rng.normal(0, 0.02), y + h, at[2]), (side, h, side * 0.9), box, turn=turn @ rotation(1, np.array(rng.normal(0, 0.15))))
+        prims.add(
+            (at[0] + rng.normal(0, 0.02), y + h, at[2]),
+            (side, h, side * 0.9),
+            box,
+            turn=turn @ rotation(1, np.array(rng.normal(0, 0.15))),
+        )
         y += 2 * h
 
 
 def _pole(rng, prims, m, at, turn):
     r, h = rng.uniform(0.03, 0.07), rng.uniform(1.2, 2.9)
-    prims.add((at[0], h / 2, at[2]), (r, h / 2, r), _paint(rng, m, str(rng.choice(("plain", "rugby"))), period=0.8), bevel=(r, 0.01, r))
+    prims.add(
+        (at[0], h / 2, at[2]),
+        (r, h / 2, r),
+        _paint(rng, m, str(rng.choice(("plain", "rugby"))), period=0.8),
+        bevel=(r, 0.01, r),
+    )
 
 
 def _bush(rng, prims, m, at, turn):
@@ -210,7 +252,13 @@ def _bush(rng, prims, m, at, turn):
 def _tree(rng, prims, m, at, turn):
     bark = linear((96, 72, 54))
     h = rng.uniform(1.4, 2.4)
-    prims.add((at[0], h / 2, at[2]), (0.1, h / 2, 0.1), m.add(bark, bark * 0.5, pattern="wood", period=0.3), bevel=(0.1, 0.01, 0.1), taper=-0.2)
+    prims.add(
+        (at[0], h / 2, at[2]),
+        (0.1, h / 2, 0.1),
+        m.add(bark, bark * 0.5, pattern="wood", period=0.3),
+        bevel=(0.1, 0.01, 0.1),
+        taper=-0.2,
+    )
     green = linear((rng.integers(60, 120), rng.integers(95, 135), rng.integers(36, 70)))
     leaf = m.add(green, green * 0.35, pattern="foliage", period=0.7, gloss=0.0)
     for _ in range(int(rng.integers(6, 10))):
@@ -272,12 +320,23 @@ def hang(rng, prims: Prims, m: Materials, origin: np.ndarray, turn: np.ndarray, 
         glass = m.add(sky, sky * 0.8, pattern="concrete", period=3.0, gloss=0.4)
         w, h, y = rng.uniform(0.4, 0.8), rng.uniform(0.4, 0.65), rng.uniform(1.4, 1.7)
         put(0, y, 0.005, (w, h, 0.012), glass, bevel=0.002)
-        for dx, dy, a, b in ((-w, 0, 0.035, h + 0.03), (w, 0, 0.035, h + 0.03), (0, h, w, 0.035), (0, -h, w + 0.06, 0.035), (0, 0, 0.02, h)):
+        for dx, dy, a, b in (
+            (-w, 0, 0.035, h + 0.03),
+            (w, 0, 0.035, h + 0.03),
+            (0, h, w, 0.035),
+            (0, -h, w + 0.06, 0.035),
+            (0, 0, 0.02, h),
+        ):
             put(dx, y + dy, 0.03, (a, b, 0.02), frame)
     else:
         w, h = rng.uniform(0.15, 0.45, 2)
         y = rng.uniform(1.3, 1.9)
-        art = _paint(rng, m, str(rng.choice(("camouflage", "floral", "argyle", "concrete", "chevron", "rugby"))), period=rng.uniform(0.4, 1.0))
+        art = _paint(
+            rng,
+            m,
+            str(rng.choice(("camouflage", "floral", "argyle", "concrete", "chevron", "rugby"))),
+            period=rng.uniform(0.4, 1.0),
+        )
         m.rows[art][3:6] = linear(PAINTS[rng.integers(len(PAINTS))]) - m.rows[art][:3]
         put(0, y, 0.01, (w + 0.035, h + 0.035, 0.015), frame)
         put(0, y, 0.022, (w, h, 0.008), art, bevel=0.002)

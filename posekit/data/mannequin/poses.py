@@ -205,12 +205,17 @@ def sample_angles(rng: np.random.Generator, pose: str) -> Angles:
             pair = np.clip(np.asarray(value) + jitter, low, high)
             setattr(a, name, list(pair[::-1] if mirror else pair))
         else:
-            setattr(a, name, float(np.clip(-value if mirror and name in ("bend", "turn", "look", "tilt") else value, low, high)))
+            setattr(
+                a,
+                name,
+                float(np.clip(-value if mirror and name in ("bend", "turn", "look", "tilt") else value, low, high)),
+            )
     return a
 
 
 def local_rotations(angles: list[Angles]) -> np.ndarray:
     """Joint angles of P figures -> (P, 17, 3, 3) rotations of bones in their parents' frames (the root without yaw)."""
+
     def get(name: str) -> np.ndarray:
         return np.deg2rad(np.array([getattr(a, name) for a in angles]))
 
@@ -221,17 +226,27 @@ def local_rotations(angles: list[Angles]) -> np.ndarray:
     spine = rotation(1, turn * 0.5) @ rotation(0, (lean - hips) * 0.5) @ rotation(2, bend * 0.5)
     R[:, 0] = rotation(0, get("pitch") + hips)
     R[:, 1] = R[:, 2] = spine
-    head = rotation(1, get("look") * 0.5) @ rotation(0, get("nod") * 0.5 - lean[:] * 0.12) @ rotation(2, get("tilt") * 0.5)
+    head = (
+        rotation(1, get("look") * 0.5) @ rotation(0, get("nod") * 0.5 - lean[:] * 0.12) @ rotation(2, get("tilt") * 0.5)
+    )
     R[:, 3] = R[:, 4] = head
     for k, (arm, leg, side) in enumerate(((5, 11, 1), (8, 14, -1))):
+
         def pair(name: str, k: int = k) -> np.ndarray:
             return get(name)[:, k]
 
-        R[:, arm] = rotation(2, side * pair("arm_out")) @ rotation(0, -pair("arm_forward")) @ rotation(1, -side * pair("arm_in"))
+        R[:, arm] = (
+            rotation(2, side * pair("arm_out"))
+            @ rotation(0, -pair("arm_forward"))
+            @ rotation(1, -side * pair("arm_in"))
+        )
         R[:, arm + 1] = rotation(0, -pair("elbow"))
         R[:, arm + 2] = rotation(0, pair("wrist"))
         R[:, leg] = (
-            rotation(0, -hips) @ rotation(0, -pair("leg_forward")) @ rotation(2, side * pair("leg_out")) @ rotation(1, side * pair("leg_turn"))
+            rotation(0, -hips)
+            @ rotation(0, -pair("leg_forward"))
+            @ rotation(2, side * pair("leg_out"))
+            @ rotation(1, side * pair("leg_turn"))
         )
         R[:, leg + 1] = rotation(0, pair("knee"))
         R[:, leg + 2] = rotation(0, pair("toes"))

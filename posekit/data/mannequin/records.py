@@ -21,7 +21,13 @@ HIDDEN_BY = ("nothing", "self", "another", "thing")
 def header(description: str) -> dict[str, Any]:
     """Everything of a COCO file but images and annotations."""
     limbs = [[a + 1, b + 1] for a, b in COCO17.limbs]
-    category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO17.keypoints), "skeleton": limbs}
+    category = {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(COCO17.keypoints),
+        "skeleton": limbs,
+    }
     return {"info": {"description": description}, "licenses": [], "categories": [category]}
 
 

@@ -86,7 +86,9 @@ def _stiffen(a: Angles, spread: float) -> Angles:
     return a
 
 
-def _camera(rng: np.random.Generator, size: tuple[int, int], share: float) -> tuple[float, np.ndarray, np.ndarray, float]:
+def _camera(
+    rng: np.random.Generator, size: tuple[int, int], share: float
+) -> tuple[float, np.ndarray, np.ndarray, float]:
     """Focal length, rotation, eye and the distance at which 1.7 m fill ``share`` of the picture's height."""
     focal = size[0] / (2 * np.tan(np.deg2rad(rng.uniform(30, 52)) / 2))
     distance = focal * 1.7 / (share * size[0])
@@ -140,13 +142,29 @@ def _room(rng, scene: Scene, m: Materials, prims, distance: float, far: float, k
     behind = far + rng.uniform(0.7, 2.6)
     if outdoor:
         name = str(rng.choice(FLOORS_OUT))
-        colour = linear((rng.integers(84, 120), rng.integers(112, 140), rng.integers(56, 80))) if name == "grass" else linear(FLOOR_COLOURS[rng.integers(3, 6)])
+        colour = (
+            linear((rng.integers(84, 120), rng.integers(112, 140), rng.integers(56, 80)))
+            if name == "grass"
+            else linear(FLOOR_COLOURS[rng.integers(3, 6)])
+        )
         scene.floor = m.add(colour, colour * 0.5, pattern=name, period=2.4)
         if rng.random() < 0.5:
-            scene.sky = m.add(linear((120 + rng.integers(40), 165 + rng.integers(30), 222)), linear((236, 240, 244)), pattern="concrete", period=1.6, offset=rng.random(2))
+            scene.sky = m.add(
+                linear((120 + rng.integers(40), 165 + rng.integers(30), 222)),
+                linear((236, 240, 244)),
+                pattern="concrete",
+                period=1.6,
+                offset=rng.random(2),
+            )
             for _ in range(int(rng.integers(2, 7))):
                 x = rng.uniform(-1, 1) * behind
-                furniture.place(rng, prims, m, (furniture._bush, furniture._tree, furniture._fence), np.array((x, 0, -behind - rng.uniform(0.5, 4))))
+                furniture.place(
+                    rng,
+                    prims,
+                    m,
+                    (furniture._bush, furniture._tree, furniture._fence),
+                    np.array((x, 0, -behind - rng.uniform(0.5, 4))),
+                )
             shade = linear((rng.integers(90, 130), rng.integers(105, 140), rng.integers(80, 110)))
             hills = m.add(shade, shade * 0.6, pattern="foliage", period=6.0)
             for _ in range(5):
@@ -157,13 +175,25 @@ def _room(rng, scene: Scene, m: Materials, prims, distance: float, far: float, k
     else:
         name = str(rng.choice(FLOORS_IN))
         colour = linear(FLOOR_COLOURS[rng.integers(len(FLOOR_COLOURS))])
-        other = linear(FLOOR_COLOURS[rng.integers(len(FLOOR_COLOURS))]) * 0.8 if name == "checker" else colour * rng.uniform(0.4, 0.6)
+        other = (
+            linear(FLOOR_COLOURS[rng.integers(len(FLOOR_COLOURS))]) * 0.8
+            if name == "checker"
+            else colour * rng.uniform(0.4, 0.6)
+        )
         scene.floor = m.add(colour, other, pattern=name, period=rng.uniform(1.4, 2.2), gloss=0.1)
         _wall(rng, scene, m, prims, behind, WALLS, True)
         if rng.random() < 0.35 * knobs.clutter:  # a rug
             c = linear(furniture.PAINTS[rng.integers(len(furniture.PAINTS))])
-            rug = m.add(c, c * 0.5, pattern=str(rng.choice(("damask", "plaid", "carpet", "argyle", "rugby"))), period=0.9)
-            prims.add((rng.normal(0, 0.4), 0.006, -distance + rng.normal(0, 0.3)), (rng.uniform(0.7, 1.2), 0.006, rng.uniform(0.5, 0.9)), rug, bevel=0.004, turn=rotation(1, np.array(rng.normal(0, 0.3))))
+            rug = m.add(
+                c, c * 0.5, pattern=str(rng.choice(("damask", "plaid", "carpet", "argyle", "rugby"))), period=0.9
+            )
+            prims.add(
+                (rng.normal(0, 0.4), 0.006, -distance + rng.normal(0, 0.3)),
+                (rng.uniform(0.7, 1.2), 0.006, rng.uniform(0.5, 0.9)),
+                rug,
+                bevel=0.004,
+                turn=rotation(1, np.array(rng.normal(0, 0.3))),
+            )
     kinds = furniture.OUTDOOR if outdoor else furniture.INDOOR
     half = scene.size[1] / 2 / scene.focal
     for _ in range(rng.binomial(4, 0.75 * knobs.clutter)):
@@ -179,7 +209,13 @@ def _wall(rng, scene: Scene, m: Materials, prims, behind: float, kinds, dressed:
     if name == "brick":
         colour = linear((rng.integers(140, 190), rng.integers(84, 110), rng.integers(66, 90)))
     second = linear((206, 200, 190)) if name in ("brick",) else colour * rng.uniform(0.62, 0.85)
-    wall = m.add(colour, second, pattern=name, period={"brick": 1.0, "tiles": 0.9, "planks": 1.2}.get(name, 1.6), offset=rng.random(2))
+    wall = m.add(
+        colour,
+        second,
+        pattern=name,
+        period={"brick": 1.0, "tiles": 0.9, "planks": 1.2}.get(name, 1.6),
+        offset=rng.random(2),
+    )
     angle = rng.normal(0, 0.25)
     planes = [(angle, behind)]
     if rng.random() < 0.35:
@@ -203,12 +239,16 @@ def _light(rng, scene: Scene, knobs: Difficulty) -> None:
     k = knobs.illumination
     azimuth = rng.normal(0, 0.5 + 0.5 * k)
     elevation = np.deg2rad(rng.uniform(42, 72))
-    scene.light = np.array((np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)))
+    scene.light = np.array(
+        (np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation))
+    )
     warm = rng.normal(0, 0.10 * k)
     key = rng.uniform(0.62, 0.62 + 0.5 * k)
     scene.key = key * np.array((1 + warm, 1.0, 1 - warm))
     up = rng.uniform(0.42, 0.6)
-    scene.ambient = np.stack([up * np.array((1 - warm * 0.5, 1.0, 1 + warm * 0.6)), 0.55 * up * np.array((1.06, 1.0, 0.92))])
+    scene.ambient = np.stack(
+        [up * np.array((1 - warm * 0.5, 1.0, 1 + warm * 0.6)), 0.55 * up * np.array((1.06, 1.0, 0.92))]
+    )
     scene.shadow = (float(rng.uniform(0.35, 0.75)), float(rng.uniform(0.03, 0.09)))
     gain = np.exp(rng.normal(0, 0.22 * k)) * np.exp(rng.normal(0, 0.05 * k, 3))
     gamma = np.exp(rng.normal(0, 0.1 * k)) / 2.2
@@ -261,7 +301,9 @@ def sample_scene(seed: int, split: str, index: int, knobs: Difficulty, size: tup
     if look.random() < knobs.occlusion * 0.7:
         d = distance * look.uniform(0.62, 0.85)
         half = size[1] / 2 / focal
-        furniture.place(look, prims, materials, furniture.OCCLUDERS, np.array((look.uniform(-0.9, 0.9) * half * d, 0.0, -d)))
+        furniture.place(
+            look, prims, materials, furniture.OCCLUDERS, np.array((look.uniform(-0.9, 0.9) * half * d, 0.0, -d))
+        )
     _light(look, scene, knobs)
     scene.prims = prims.arrays()
     scene.materials, scene.decals = np.array(materials.rows), np.array(materials.decals)
@@ -272,8 +314,22 @@ def _backpack(rng, prims, m: Materials, scene: Scene, k: int) -> None:
     R, t, s = scene.rotations[k, 2], scene.origins[k, 2], scene.people[k].stature
     deep = scene.people[k].girth[2, 2]
     bag = furniture._paint(rng, m, "knit", period=0.2)
-    prims.add(t + R @ (np.array((0, 0.02, -0.2 * deep)) * s), np.array((0.14, 0.21, 0.085)) * s, bag, bevel=0.07 * s, turn=R, owner=k)
-    prims.add(t + R @ (np.array((0, -0.05, -0.29 * deep)) * s), np.array((0.1, 0.1, 0.04)) * s, bag, bevel=0.035 * s, turn=R, owner=k)
+    prims.add(
+        t + R @ (np.array((0, 0.02, -0.2 * deep)) * s),
+        np.array((0.14, 0.21, 0.085)) * s,
+        bag,
+        bevel=0.07 * s,
+        turn=R,
+        owner=k,
+    )
+    prims.add(
+        t + R @ (np.array((0, -0.05, -0.29 * deep)) * s),
+        np.array((0.1, 0.1, 0.04)) * s,
+        bag,
+        bevel=0.035 * s,
+        turn=R,
+        owner=k,
+    )
 
 
 def project(scene: Scene, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -247,13 +247,40 @@ class Bank:
         return Bank(torch.as_tensor(flat, device=device), torch.as_tensor(offsets, device=device), stride)
 
 
-def lookup(bank: Bank, pattern: torch.Tensor, u: torch.Tensor, v: torch.Tensor, footprint: torch.Tensor) -> torch.Tensor:
-    """(S,) weights of patterns at (u, v) in tiles, nearest texel of the mip level that fits the sample's footprint."""
-    texels = footprint * SIZE
-    level = torch.zeros_like(texels, dtype=torch.int64)
-    for k in range(LEVELS - 1):
-        level += texels > 1.4 * (1 << k)
-    n = SIZE >> level
-    iu, iv = ((u - u.floor()) * n).long(), ((v - v.floor()) * n).long()
-    at = pattern.long() * bank.stride + bank.offsets[level] + torch.minimum(iv, n - 1) * n + torch.minimum(iu, n - 1)
-    return bank.texels[at].float() * (1.0 / 255.0)
+def _octave(texels: torch.Tensor) -> torch.Tensor:
+    """floor(log2) of positive floats from their bits: exact, unlike a logarithm."""
+    return (texels.view(torch.int32) >> 23) - 127
+
+
+def lookup(bank: Bank, pattern, u: torch.Tensor, v: torch.Tensor, footprint: torch.Tensor) -> torch.Tensor:
+    """(S,) weights of patterns (S,) at (u, v) in tiles: nearest texel of the mip level that fits the footprint."""
+    level = _octave((footprint * (SIZE * 1.4)).clamp_(1.0, float(1 << (LEVELS - 1))))
+    n = (SIZE >> level).long()
+    x, y = ((u - u.floor()) * n).long(), ((v - v.floor()) * n).long()
+    at = pattern.long() * bank.stride + bank.offsets.index_select(0, level) + torch.minimum(y, n - 1) * n
+    return bank.texels.index_select(0, at + torch.minimum(x, n - 1)) * (1.0 / 255.0)
+
+
+def trilinear(bank: Bank, pattern: int, u: torch.Tensor, v: torch.Tensor, footprint: torch.Tensor) -> torch.Tensor:
+    """(S,) weights of one pattern at (u, v) in tiles, filtered over ``footprint`` tiles: bilinear in two mip levels."""
+    texels = (footprint * SIZE).clamp_(1.0, (1 << (LEVELS - 1)) - 0.01)
+    low = _octave(texels)
+    blend = (texels.view(torch.int32) & 0x7FFFFF) * (1.0 / (1 << 23))  # how far from one octave to the next
+    u, v = u - u.floor(), v - v.floor()
+    t = bank.texels
+    levels = []
+    for level in (low, low + 1):
+        n = SIZE >> level
+        last = n - 1
+        x, y = u * n - 0.5, v * n - 0.5
+        x0, y0 = x.floor(), y.floor()
+        fx, fy = x - x0, y - y0
+        x0, y0 = x0.int() & last, y0.int() & last
+        start = bank.offsets.index_select(0, level) + pattern * bank.stride
+        r0, r1 = start + y0 * n, start + ((y0 + 1) & last) * n
+        x1 = (x0 + 1) & last
+        a, b, c, d = (t.index_select(0, r + x_).float() for r, x_ in ((r0, x0), (r0, x1), (r1, x0), (r1, x1)))
+        a += (b - a) * fx
+        c += (d - c) * fx
+        levels.append(a + (c - a) * fy)
+    return (levels[0] + (levels[1] - levels[0]) * blend) * (1.0 / 255.0)

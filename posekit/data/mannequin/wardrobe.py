@@ -35,8 +35,12 @@ CLOTH = np.array([
     (214, 160, 170), (122, 84, 60), (182, 152, 116), (110, 116, 122), (178, 182, 184), (36, 110, 116), (120, 188, 180),
     (70, 66, 62), (150, 60, 80), (204, 190, 160),
 ])  # fmt: skip
-DENIM = np.array([(44, 62, 92), (66, 92, 130), (110, 138, 170), (34, 38, 48), (120, 118, 112), (176, 160, 130), (86, 82, 70)])
-SHOES = np.array([(240, 238, 232), (34, 32, 34), (96, 60, 40), (178, 44, 44), (44, 70, 120), (206, 178, 130), (90, 92, 96)])
+DENIM = np.array(
+    [(44, 62, 92), (66, 92, 130), (110, 138, 170), (34, 38, 48), (120, 118, 112), (176, 160, 130), (86, 82, 70)]
+)
+SHOES = np.array(
+    [(240, 238, 232), (34, 32, 34), (96, 60, 40), (178, 44, 44), (44, 70, 120), (206, 178, 130), (90, 92, 96)]
+)
 BIB_FRONT, BIB_BACK = (250, 176, 34), (26, 34, 84)
 
 MATERIAL = 18  # columns of a material row, see `Wardrobe.add`
@@ -194,7 +198,9 @@ def dress(rng: np.random.Generator, materials: Materials, cue: str, clothing: fl
     if cue == "bib":
         front = materials.add(linear(BIB_FRONT), linear(BIB_FRONT) * 0.85, gloss=0.04)
         back = materials.add(linear(BIB_BACK), linear(BIB_BACK) * 0.8, gloss=0.04)
-    bottom = _cloth(rng, materials, DENIM if rng.random() < 0.6 else CLOTH, weave="denim" if rng.random() < 0.4 else weave)
+    bottom = _cloth(
+        rng, materials, DENIM if rng.random() < 0.6 else CLOTH, weave="denim" if rng.random() < 0.4 else weave
+    )
     sock = _cloth(rng, materials, CLOTH, weave="plain") if rng.random() < 0.35 else skin_m
     shoe = materials.add(linear(SHOES[rng.integers(len(SHOES))]), gloss=0.2)
     hat_m = _cloth(rng, materials, CLOTH, weave="plain")
@@ -204,7 +210,11 @@ def dress(rng: np.random.Generator, materials: Materials, cue: str, clothing: fl
     m = np.zeros((PARTS, 3, 2), int)
     m[body.TORSO] = ((bottom, bottom), (back, front), (skin_m, skin_m))
     m[body.ARM] = ((top, top), (skin_m, skin_m), (skin_m, skin_m))
-    m[body.LEG] = ((bottom, bottom), (sock if sock != skin_m and hem > 0.3 else skin_m, sock if sock != skin_m and hem > 0.3 else skin_m), (shoe, shoe))
+    m[body.LEG] = (
+        (bottom, bottom),
+        (sock if sock != skin_m and hem > 0.3 else skin_m, sock if sock != skin_m and hem > 0.3 else skin_m),
+        (shoe, shoe),
+    )
     painted = skin_m if bare and not scarf else (scarf_m if bare or (style == "buzz" and scarf) else hair_m)
     m[body.HEAD] = ((skin_m, face_m), (painted, painted), (painted, painted))
     m[body.HAIR] = ((hair_m, hair_m), (scarf_m if scarf else hair_m,) * 2, (scarf_m if scarf else hair_m,) * 2)
