@@ -65,8 +65,8 @@ def draw_people(
     hollow = visibility is not None and bool(np.all(seen == np.rint(seen)))
 
     for x, y, w, h in np.asarray(boxes if boxes is not None else [], dtype=np.float64).reshape(-1, 4) * scale:
-        corners = [(round(x), round(y)), (round(x + w), round(y + h))]
-        cv2.rectangle(picture, *corners, (240, 240, 240), max(1, thickness // 2 + 1), cv2.LINE_AA)
+        first, last = (round(x), round(y)), (round(x + w), round(y + h))
+        cv2.rectangle(picture, first, last, (240, 240, 240), max(1, int(thickness) // 2 + 1), cv2.LINE_AA)
     colours = limb_colours(skeleton)
     for person, flags in zip(points, seen):
         fixed = np.rint(np.nan_to_num(person) * (1 << _SHIFT)).astype(int)

@@ -80,10 +80,11 @@ def style(*, apply: bool = False) -> AbstractContextManager[None] | None:
     """The style as a context (``with style(): ...``), or for the rest of the session with ``apply=True``."""
     import matplotlib as mpl
 
+    chosen: Any = parameters()
     if apply:
-        mpl.rcParams.update(parameters())
+        mpl.rcParams.update(chosen)
         return None
-    return mpl.rc_context(parameters())
+    return mpl.rc_context(chosen)
 
 
 def figure_png(figure: Any, *, close: bool = True) -> bytes:

@@ -79,7 +79,7 @@ def find(id: str) -> Exercise:
 
 def judge(exercise: Exercise, answer: Any) -> Verdict:
     """Judge an answer; an answer that raises is judged by its error."""
-    if answer is ...:
+    if answer is ... or answer is None:
         return Verdict(exercise.id, "open", exercise.task)
     try:
         off = exercise.judge(answer)
@@ -97,7 +97,7 @@ def check(id: str, answer: Any = ...) -> Verdict:
 
     Args:
         id: of the exercise.
-        answer: a number, array or function, as the task says; ``...`` means not tried yet.
+        answer: a number, array or function, as the task says; ``...`` or None means not tried yet.
     """
     return judge(find(id), answer)
 

@@ -31,17 +31,17 @@ class JointDragger(anywidget.AnyWidget):
     _esm = _HERE / "joints.js"
     _css = _HERE / "joints.css"
     picture = traitlets.Bytes().tag(sync=True)
-    size = traitlets.List().tag(sync=True)  # height, width in pixels
+    size: Any = traitlets.List().tag(sync=True)  # height, width in pixels
     zoom = traitlets.Float(1.0).tag(sync=True)
     label = traitlets.Unicode().tag(sync=True)
-    names = traitlets.List().tag(sync=True)
-    limbs = traitlets.List().tag(sync=True)
-    colours = traitlets.List().tag(sync=True)
-    sigmas = traitlets.List().tag(sync=True)
-    truth = traitlets.List().tag(sync=True)
-    visibility = traitlets.List().tag(sync=True)
+    names: Any = traitlets.List().tag(sync=True)
+    limbs: Any = traitlets.List().tag(sync=True)
+    colours: Any = traitlets.List().tag(sync=True)
+    sigmas: Any = traitlets.List().tag(sync=True)
+    truth: Any = traitlets.List().tag(sync=True)
+    visibility: Any = traitlets.List().tag(sync=True)
     area = traitlets.Float().tag(sync=True)
-    keypoints = traitlets.List().tag(sync=True)
+    keypoints: Any = traitlets.List().tag(sync=True)
     chosen = traitlets.Int().tag(sync=True)
     oks = traitlets.Float().tag(sync=True)
 

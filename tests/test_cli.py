@@ -1,0 +1,163 @@
+"""The command line: examples that parse, one sentence for what cannot be done, exit codes, JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posekit.cli import build_parser, main
+from posekit.skeletons import COCO17
+
+NOTEBOOKS = Path(__file__).parent / "notebooks"
+
+
+def verbs(parser, path=()):
+    """Every verb with its parser."""
+    groups = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
+    for group in groups:
+        for name, sub in group.items():
+            yield from verbs(sub, (*path, name))
+    if path and not groups:
+        yield " ".join(path), parser
+
+
+VERBS = dict(verbs(build_parser()))
+
+
+def test_the_verbs_of_the_design_are_there():
+    first = {name.split()[0] for name in VERBS}
+    assert {"course", "score", "data", "claims", "train", "evaluate", "predict", "complexity", "bench"} <= first
+    assert {"data check", "data mannequin", "data download", "claims list", "claims show"} <= set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_shows_an_example_that_parses(verb):
+    example = re.search(r"example: posekit (.+)", VERBS[verb].epilog).group(1)
+    options = build_parser().parse_args(shlex.split(example))
+    assert example.startswith(verb)
+    assert callable(options.run)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two people in two pictures, one detection right and one a little off."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(20, 180, (2, 17, 2))
+    people = [
+        {
+            "id": i + 1,
+            "image_id": i + 1,
+            "category_id": 1,
+            "iscrowd": 0,
+            "num_keypoints": 17,
+            "area": 20000.0,
+            "bbox": [10.0, 10.0, 180.0, 180.0],
+            "keypoints": np.c_[points[i], np.full(17, 2)].ravel().tolist(),
+        }
+        for i in range(2)
+    ]
+    truth = {
+        "images": [{"id": i, "height": 200, "width": 200, "file_name": f"{i}.png"} for i in (1, 2)],
+        "annotations": people,
+        "categories": [
+            {"id": 1, "name": "person", "keypoints": list(COCO17.keypoints), "skeleton": []},
+        ],
+    }
+    found = [
+        {
+            "image_id": i + 1,
+            "category_id": 1,
+            "score": 0.9 - i / 10,
+            "keypoints": np.c_[points[i] + 9 * i, np.ones(17)].ravel().tolist(),
+        }
+        for i in range(2)
+    ]
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    (tmp_path / "dt.json").write_text(json.dumps(found))
+    return tmp_path / "gt.json", tmp_path / "dt.json"
+
+
+def test_score_prints_what_pycocotools_finds(files, capsys):
+    assert main(["score", *map(str, files), "--json"]) == 0
+    ours = json.loads(capsys.readouterr().out)["stats"]
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    truth = COCO(str(files[0]))
+    judge = COCOeval(truth, truth.loadRes(str(files[1])), "keypoints")
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    assert list(ours.values()) == judge.stats.tolist()
+    assert 0 < ours["AP"] < 1
+
+
+def test_check_says_what_is_wrong_and_exits_with_one(files, capsys):
+    assert main(["data", "check", str(files[0])]) == 0
+    broken = files[0].with_name("broken.json")
+    content = json.loads(files[0].read_text())
+    content["annotations"][0]["keypoints"] = content["annotations"][0]["keypoints"][:-1]
+    broken.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert main(["data", "check", str(broken), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)[0]["severity"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("score no.json no.json", "no.json"),
+        ("course --profile paper", "use 'smoke'"),
+        ("course 99", "names no notebook"),
+        ("course --set sead=1", "no parameter 'sead'"),
+        ("complexity resnext", "no network is called 'resnext'"),
+        ("claims show H99", "there is no claim 'H99'"),
+        ("bench nothing", "there is no benchmark 'nothing'"),
+        ("evaluate tiny_hrnet --annotations gt.json", "--images"),
+        ("train tiny_hrnet --out x --set samplez=1", "a recipe has no 'samplez'"),
+        ("train tiny_hrnet --out x --set samples", "write key=value"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(line, says, capsys):
+    assert main(line.split()) == 2
+    shown = capsys.readouterr()
+    assert says in shown.err
+    assert len(shown.err.strip().splitlines()) == 1
+    assert shown.out == ""
+
+
+def test_course_runs_a_notebook_and_fails_with_one(tmp_path, capsys):
+    places = ["--out", str(tmp_path / "nb"), "--figures", str(tmp_path / "fig"), "--profile", "smoke"]
+    line = ["course", str(NOTEBOOKS / "91_widget.ipynb"), str(NOTEBOOKS / "93_error.ipynb"), *places]
+    assert main([*line, "--json"]) == 1
+    shown = capsys.readouterr()
+    assert [(r["notebook"], r["ok"]) for r in json.loads(shown.out)] == [
+        ("91_widget.ipynb", True),
+        ("93_error.ipynb", False),
+    ]
+    assert "cell error-wrong: ZeroDivisionError" in shown.err
+
+
+def test_claims_and_complexity_answer_in_json(capsys):
+    assert main(["claims", "list", "--json"]) == 0
+    claims = json.loads(capsys.readouterr().out)
+    assert len(claims) > 20
+    assert main(["complexity", "hrnet_w32", "--convention", "official", "--json"]) == 0
+    cost = json.loads(capsys.readouterr().out)
+    assert cost["giga"] == pytest.approx(7.10, abs=0.03)  # HRNet, Table 1
+    assert cost["params"] == pytest.approx(28.5e6, rel=2e-3)
+
+
+def test_a_closed_pipe_is_no_error():
+    run = subprocess.run(
+        f"{sys.executable} -m posekit.cli claims list | head -n 1", shell=True, capture_output=True, text=True
+    )
+    assert "Traceback" not in run.stderr
+    assert run.stdout.strip()
