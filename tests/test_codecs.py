@@ -466,6 +466,22 @@ def test_decode_half_precision_as_if_widened(codec, half):
 
 
 @every_codec
+def test_autocast_and_bfloat16_networks_cost_no_precision(codec):
+    """Matrix products under autocast round to three digits, which would move coordinates by whole cells."""
+    targets, weights = codec.encode(people(2, 17, margin=20), torch.ones(2, 17))
+    prediction = random_prediction(codec, 2, 17)
+    expected, loss = codec.decode(prediction)[0], codec.loss(prediction, targets, weights)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.allclose(codec.decode(prediction)[0], expected, atol=1e-3)
+        assert codec.loss(prediction, targets, weights).item() == pytest.approx(loss.item(), rel=1e-5)
+    half = each(prediction, lambda p: p.bfloat16().requires_grad_())
+    value = codec.loss(half, targets, weights)
+    value.backward()
+    assert value.dtype == torch.float32 and value.item() == pytest.approx(loss.item(), rel=0.01)
+    assert (half[0] if isinstance(half, tuple) else half).grad.abs().sum() > 0
+
+
+@every_codec
 @pytest.mark.parametrize(("n", "k"), [(0, 17), (3, 1), (0, 1)], ids=["empty batch", "one keypoint", "both"])
 def test_small_batches(codec, n, k):
     codec = replace(codec, ohkm=1) if getattr(codec, "ohkm", None) else codec

@@ -166,7 +166,7 @@ class AssociativeEmbedding(Codec):
         """
         if isinstance(prediction, list):
             return torch.stack([self.loss(head, targets, weights, mask=mask) for head in prediction]).sum()
-        heatmaps, tags = prediction
+        heatmaps, tags = (maps.to(targets.heatmaps.dtype) for maps in prediction)
         size = (heatmaps.shape[-2], heatmaps.shape[-1])
         difference = (heatmaps - pool_targets(targets.heatmaps, size)).square()
         if mask is not None:

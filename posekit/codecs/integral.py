@@ -23,8 +23,9 @@ def soft_argmax(maps: Tensor, *, beta: float = 1.0) -> Tensor:
     """(..., h, w) logits -> (..., 2) mean cell, x then y, under the softmax of ``beta * maps``. Differentiable."""
     h, w = maps.shape[-2:]
     probability = (maps * beta).flatten(-2).softmax(-1).view(maps.shape)
-    x = probability.sum(-2) @ torch.arange(w, dtype=maps.dtype, device=maps.device)
-    y = probability.sum(-1) @ torch.arange(h, dtype=maps.dtype, device=maps.device)
+    # Sums and not matrix products, which autocast and TF32 would round to whole cells.
+    x = (probability.sum(-2) * torch.arange(w, dtype=maps.dtype, device=maps.device)).sum(-1)
+    y = (probability.sum(-1) * torch.arange(h, dtype=maps.dtype, device=maps.device)).sum(-1)
     return torch.stack([x, y], -1)
 
 
@@ -85,6 +86,7 @@ class IntegralHeatmap(Codec):
         """Scalar; of a list, the sum."""
         if isinstance(prediction, list):
             return torch.stack([self.loss(head, targets, weights) for head in prediction]).sum()
+        prediction = prediction.to(targets.dtype)
         units = to_units(soft_argmax(prediction, beta=self.beta) * self.stride, self.input_size)
         value = coordinate_loss(self.loss_kind)(units, targets, weights)
         if not self.regulariser:

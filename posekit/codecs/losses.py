@@ -106,6 +106,7 @@ class HeatmapLoss:
                     f"prediction {tuple(prediction.shape)} and targets {tuple(targets.shape)} differ in shape; "
                     "give the codec the input_size and stride of the network"
                 )
+            prediction = prediction.to(targets.dtype)  # a half-precision network's too: means of squares need more
             per_joint = joint_mse if self.kind == "mse" else joint_cross_entropy
             return self.factor * hardest(per_joint(prediction, targets, weights), self.top_k)
         if head_weights is None:
@@ -152,6 +153,7 @@ class CoordinateLoss:
         """(B, K, 2) or a list of such, (B, K, 2), (B, K) -> scalar."""
         if not isinstance(prediction, Tensor):
             return torch.stack([self(head, targets, weights) for head in prediction]).sum()
+        prediction = prediction.to(targets.dtype)
         if self.kind == "l1":
             per_axis = F.l1_loss(prediction, targets, reduction="none")
         elif self.kind == "l2":

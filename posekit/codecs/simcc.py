@@ -143,7 +143,7 @@ class SimCC(Codec):
         if isinstance(prediction, list):
             return torch.stack([self.loss(head, targets, weights) for head in prediction]).sum()
         divergences = [
-            F.kl_div(logits.log_softmax(-1), label, reduction="none").sum(-1)
+            F.kl_div(logits.to(label.dtype).log_softmax(-1), label, reduction="none").sum(-1)
             for logits, label in zip(prediction, targets)
         ]
         return hardest((divergences[0] + divergences[1]) * weights, self.ohkm)
