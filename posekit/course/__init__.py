@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from posekit.course.explorer import Choice, Slider, Toggle, explore
     from posekit.course.parameters import PROFILES, Setup, start
     from posekit.course.presence import person_present, progress
-    from posekit.course.widgets import joint_dragger
+    from posekit.course.widgets import heatmap_explorer, joint_dragger
 
 _HOME = {
     "Choice": "explorer",
@@ -29,6 +29,7 @@ _HOME = {
     "Toggle": "explorer",
     "check": "exercises",
     "explore": "explorer",
+    "heatmap_explorer": "widgets",
     "joint_dragger": "widgets",
     "person_present": "presence",
     "predict": "exercises",
@@ -46,6 +47,7 @@ __all__ = [
     "Toggle",
     "check",
     "explore",
+    "heatmap_explorer",
     "joint_dragger",
     "person_present",
     "predict",

@@ -14,6 +14,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ DONE = """() => {
   return p.length && p.every(x => /^\\[\\d+\\]/.test(x));
 }"""
 SHUTDOWN = """async () => {
+  if (!window.jupyterapp) return;
   const w = window.jupyterapp.shell.currentWidget;
   w.context.model.dirty = false; await w.sessionContext.shutdown();
 }"""
@@ -49,6 +52,25 @@ VALUE = """async (expression) => {
   const future = kernel.requestExecute({code: '', user_expressions: {value: expression}});
   const result = (await future.done).content.user_expressions.value;
   return result.status === 'ok' ? result.data['text/plain'] : 'error: ' + result.evalue;
+}"""
+
+# Key by key: from the press to the first frame with another, decoded picture; measured inside the page.
+LATENCY = """async ([cell, keys]) => {
+  const times = [];
+  const handle = cell.querySelector('.noUi-handle');
+  handle.focus();
+  for (const key of keys) {
+    const old = cell.querySelector('img.widget-image').src, start = performance.now();
+    handle.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true}));
+    while (performance.now() < start + 5000) {
+      const now = cell.querySelector('img.widget-image');
+      if (now && now.src !== old && now.complete && now.naturalWidth > 0) break;
+      await new Promise(r => requestAnimationFrame(r));
+    }
+    times.push(performance.now() - start);
+    await new Promise(r => setTimeout(r, 150));
+  }
+  return times;
 }"""
 
 
@@ -67,10 +89,9 @@ def chromium() -> str:
     return str(found)
 
 
-@pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory, chromium: str):
-    """Address of a JupyterLab that serves a copy of the course's and the tests' notebooks."""
-    folder = tmp_path_factory.mktemp("lab")
+@contextmanager
+def jupyterlab(folder: Path) -> Iterator[str]:
+    """Address of a JupyterLab that serves a copy of the course's and the tests' notebooks from a folder."""
     root = folder / "root"
     root.mkdir()
     for source in (PROJECT / "notebooks", Path(__file__).parent / "notebooks"):
@@ -114,6 +135,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory, chromium: str):
         process.kill()
 
 
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Iterator[str]:
+    with jupyterlab(tmp_path_factory.mktemp("lab")) as url:
+        yield url
+
+
 class Notebook:
     """A notebook open in JupyterLab, all of its cells run."""
 
@@ -148,42 +175,42 @@ class Notebook:
         """The code cell whose source holds a text."""
         return self.page.locator(".jp-CodeCell").filter(has=self.page.locator(f".jp-InputArea:has-text('{text}')"))
 
+    def latency(self, cell: Any, keys: list[str]) -> list[float]:
+        """Milliseconds from each key on the cell's first slider to the changed picture."""
+        return self.page.evaluate(LATENCY, [cell.element_handle(), keys])
+
     def shot(self, name: str, part: Any = None) -> None:
         SHOTS.mkdir(parents=True, exist_ok=True)
         (part or self.page).screenshot(path=str(SHOTS / f"{name}.png"))
 
 
-@pytest.fixture
-def notebook(lab: str, chromium: str):
-    """Opens a notebook: ``notebook("widgets.ipynb")``; its kernel is shut down afterwards."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        _missing("playwright is not installed")
+@contextmanager
+def opened_page(chromium: str) -> Iterator[Notebook]:
+    """A browser with one page; the kernel of the notebook that was opened in it is shut down afterwards."""
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": 1200, "height": 1400})
         page.set_default_timeout(60_000)
-        opened = Notebook(page)
+        try:
+            yield Notebook(page)
+            page.evaluate(SHUTDOWN)
+        finally:
+            browser.close()
+
+
+@pytest.fixture
+def notebook(lab: str, chromium: str) -> Iterator[Callable[[str], Notebook]]:
+    """Opens a notebook and runs it: ``notebook("widgets.ipynb")``."""
+    try:
+        import playwright  # noqa: F401
+    except ImportError:
+        _missing("playwright is not installed")
+    with opened_page(chromium) as opened:
 
         def open_notebook(name: str) -> Notebook:
             opened.open(lab, name)
             return opened
 
         yield open_notebook
-        page.evaluate(SHUTDOWN)
-        browser.close()
-
-
-# From the key press to the first frame whose picture is another one, decoded; measured in the page.
-LATENCY = """async ([cell, key]) => {
-  const picture = () => document.querySelectorAll('.jp-CodeCell')[cell].querySelector('img.widget-image');
-  const old = picture().src, start = performance.now();
-  const end = start + 5000;
-  while (performance.now() < end) {
-    const now = picture();
-    if (now && now.src !== old && now.complete && now.naturalWidth > 0) return performance.now() - start;
-    await new Promise(r => requestAnimationFrame(r));
-  }
-  return -1;
-}"""

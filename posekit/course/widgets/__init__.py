@@ -1,5 +1,6 @@
-"""Widgets that draw on a canvas in the page, so that the picture follows the hand without asking the kernel."""
+"""Ready widgets: a skeleton whose joints can be dragged (a canvas in the page), and the heatmap-resolution slider."""
 
+from posekit.course.widgets.heatmaps import heatmap_explorer
 from posekit.course.widgets.joints import joint_dragger
 
-__all__ = ["joint_dragger"]
+__all__ = ["heatmap_explorer", "joint_dragger"]
