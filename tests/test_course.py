@@ -136,6 +136,38 @@ def test_plain_papermill_fails_when_a_state_of_a_widget_fails(tmp_path):
     assert (tmp_path / "figures" / "91-ramp-sheet.png").is_file()
 
 
+@pytest.mark.parametrize("cells", [8, 64, 256])
+@pytest.mark.parametrize(
+    ("decoder", "rounded", "factor"),
+    [("argmax", False, 1.0), ("quarter", False, 0.5), ("quarter", True, 1.0), ("dark", False, 0.0)],
+)
+def test_the_resolution_slider_meets_the_closed_form(cells, decoder, rounded, factor):
+    """Mean distance from the centre of a unit square: 0.3826 cells; the quarter offset halves the square's side."""
+    from posekit.course.widgets.heatmaps import error_cloud
+
+    mean = np.hypot(*error_cloud(cells, decoder, 0.0, rounded=rounded, samples=2000).T).mean()
+    assert mean == pytest.approx(0.3826 * factor * 256 / cells, rel=0.03, abs=0.01 * 256 / cells)
+
+
+def test_static_twin_of_the_dragger_moves_the_joint_to_each_ring(setup, tmp_path):
+    from posekit.course.widgets.joints import tolerance
+    from posekit.metrics import oks
+    from posekit.skeletons import COCO17
+
+    truth = np.random.default_rng(0).uniform(10, 90, (17, 2))
+    shown = course.joint_dragger(
+        np.zeros((100, 100, 3), np.uint8), truth, area=4000.0, name="90-drag", alt="A person made of points."
+    )
+    assert shown is None
+    assert (tmp_path / "90-drag.png").is_file() and (tmp_path / "90-drag-sheet.png").is_file()
+    moved, k = truth.copy(), COCO17.index("left_wrist")
+    moved[k, 1] -= tolerance(0.5, COCO17.sigmas[k], 4000.0)
+    score = oks(moved, truth, area=4000.0, visibility=np.ones(17), sigmas=COCO17.sigmas)
+    assert float(score) == pytest.approx((16 + 0.5) / 17)
+    with pytest.raises(ValueError, match="area"):
+        course.joint_dragger(np.zeros((9, 9, 3), np.uint8), truth, area=0.0, name="90-drag", alt="No person at all.")
+
+
 # Figures
 
 

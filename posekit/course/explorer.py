@@ -102,8 +102,8 @@ def _described(label: str) -> dict[str, Any]:
     return {
         "description": label,
         "tooltip": label,
-        "style": {"description_width": "14em"},
-        "layout": {"width": "34em"},
+        "style": {"description_width": "15em"},
+        "layout": {"width": "36em"},
     }
 
 

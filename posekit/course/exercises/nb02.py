@@ -49,9 +49,10 @@ def _judge_record(expected: dict[str, Any]) -> Judge:
         given = np.asarray(answer["keypoints"], dtype=float)
         if given.shape == (17, 3):
             return "COCO keeps the 51 numbers in one flat list x1, y1, v1, x2, ...; yours is nested"
-        if given.shape == (17 * 3,) and np.array_equal(given[:17], np.reshape(expected["keypoints"], (17, 3))[:, 0]):
-            return "you list all x, then all y, then all v; COCO interleaves them: x1, y1, v1, x2, ..."
         off = array(expected["keypoints"], what="keypoints")(given)
+        columns = np.reshape(expected["keypoints"], (17, 3)).T
+        if off and given.shape == (17 * 3,) and np.array_equal(given, columns.ravel()):
+            return "you list all x, then all y, then all v; COCO interleaves them: x1, y1, v1, x2, ..."
         if off:
             return off
         if answer["num_keypoints"] == 17:

@@ -130,7 +130,7 @@ def heatmap_explorer(*, name: str = "05-resolution-slider", alt: str = "") -> No
         cells=Choice(SIZES, 64, label="Heatmap size", unit="cells", slide=True),
         decoder=Choice(DECODERS, "argmax", label="Decoder"),
         noise=Slider(0.0, 0.3, 0.0, step=0.02, label="Noise", unit="of the peak"),
-        offset=Slider(-0.5, 0.5, 0.3, step=0.05, label="Keypoint between cells", unit="cells"),
+        offset=Slider(-0.5, 0.5, 0.3, step=0.05, label="Sub-cell offset", unit="cells"),
         rounded=Toggle(False, label="Target rounded to a cell"),
     )
 
