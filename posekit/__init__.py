@@ -3,8 +3,6 @@
 ``import posekit`` is light: every public name is loaded when it is first used.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING
 
