@@ -28,6 +28,7 @@ from posekit.models import (
 from posekit.models.base import ModelError, PoseModel, check_size, size_text
 from posekit.models.checkpoints import load_weights
 
+WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "weights"
 BUILDERS: dict[str, Callable[..., PoseModel]] = {
     builder.__name__: builder
     for builder in (
@@ -135,7 +136,7 @@ def create_model(
         raise ModelError(f"{name} cannot be built for {size_text(size)}: {error}") from error
     model.name = name
     model.config = {"name": name, "num_keypoints": int(num_keypoints), "input_size": list(size), **options}
-    model.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if weights is not None:
         load_weights(model, mannequin_weights(name) if weights == "mannequin" else weights)
     return model
@@ -147,11 +148,10 @@ def mannequin_weights(name: str) -> Path:
     Raises:
         ModelError: there is none.
     """
-    folder = Path(__file__).resolve().parents[2] / "data" / "weights"
-    path = folder / f"{name}.safetensors"
+    path = WEIGHTS / f"{name}.safetensors"
     if path.is_file():
         return path
-    there = sorted(file.stem for file in folder.glob("*.safetensors"))
+    there = sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))
     which = f"there are some for {', '.join(there)}" if there else "there are none yet; train with posekit train"
     raise ModelError(f"no mannequin weights for {name} in data/weights; {which}")
 

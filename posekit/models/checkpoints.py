@@ -205,7 +205,7 @@ def inert_globals(path: Path) -> Iterator[None]:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     else:
         names = legacy_globals(path)
-    stand_ins = [(empty_dict if name == "collections.defaultdict" else Inert, name) for name in names]
+    stand_ins: list[Any] = [(empty_dict if name == "collections.defaultdict" else Inert, name) for name in names]
     with torch.serialization.safe_globals(stand_ins):
         yield
 
@@ -221,10 +221,13 @@ def legacy_globals(path: Path) -> list[str]:
 
     Such a file is four pickles (magic number, version, machine, object) and then the numbers.
     """
-    names = set()
+    names: set[tuple[str, str]] = set()
     with path.open("rb") as file:
         for _ in range(4):
-            names |= {tuple(str(arg).split(" ", 1)) for op, arg, _ in pickletools.genops(file) if op.name == "GLOBAL"}
+            for op, arg, _ in pickletools.genops(file):
+                if op.name == "GLOBAL":
+                    module, _, name = str(arg).partition(" ")
+                    names.add((module, name))
     modern = {NAME_MAPPING.get(pair, (IMPORT_MAPPING.get(pair[0], pair[0]), pair[1])) for pair in names}
     return sorted(f"{module}.{name}" for module, name in names | modern)
 

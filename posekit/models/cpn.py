@@ -66,7 +66,7 @@ class Predictor(nn.Sequential):
             nn.BatchNorm2d(num_keypoints),
         )
 
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:  # type: ignore[override]
         *before, _, norm = self
         for layer in before:
             x = layer(x)

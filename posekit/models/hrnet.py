@@ -70,14 +70,13 @@ class ExchangeUnit(nn.ModuleList):
 
     def _fuse(self, branches: list[Tensor], target: int) -> Tensor:
         align = None if self.upsampling == "nearest" else False
-        total: Tensor | None = None
-        for j, path in enumerate(self[target]):
+        size = branches[target].shape[-2:]
+        terms = []
+        for j, path in enumerate(self[target].children()):
             term = path(branches[j])
-            if j > target:
-                size = branches[target].shape[-2:]
-                term = F.interpolate(term, size=size, mode=self.upsampling, align_corners=align)
-            total = term if total is None else total + term
-        return F.relu(total)
+            resized = F.interpolate(term, size=size, mode=self.upsampling, align_corners=align) if j > target else term
+            terms.append(resized)
+        return F.relu(sum(terms[1:], start=terms[0]))
 
 
 class StageModule(nn.Module):
@@ -145,7 +144,7 @@ class HighResolutionNet(nn.Module):
         x = self.relu(self.bn2(self.conv2(x)))
         branches = [self.layer1(x)]
         for stage in self.stages:
-            step = self.get_submodule(f"transition{stage - 1}")
+            step = self.get_submodule(f"transition{stage - 1}").children()
             branches = [layer(branches[min(b, len(branches) - 1)]) for b, layer in enumerate(step)]
             branches = self.get_submodule(f"stage{stage}")(branches)
         return branches
