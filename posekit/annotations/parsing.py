@@ -122,7 +122,7 @@ def integers(records: Sequence[Any], key: str, default: int | None = None) -> np
     else:
         values = [record.get(key, default) for record in records]
     column = np.array(values) if values else np.zeros(0, np.int64)
-    if column.dtype.kind == "f" and not np.array_equal(column, np.trunc(column)):
+    if column.dtype.kind == "f" and not ((np.abs(column) < 2.0**53) & (column == np.trunc(column))).all():
         raise ValueError(key)
     if column.dtype.kind not in "iubf" or column.ndim != 1:
         raise TypeError(key)
@@ -142,7 +142,10 @@ def floats(records: Sequence[Any], key: str, default: float | None = None) -> np
 
 
 def rows(records: Sequence[Any], key: str, width: int) -> np.ndarray:
-    """(N, width) float64 of the lists ``record[key]``. Raises KeyError, TypeError or ValueError."""
+    """(N, width) float64 of the lists ``record[key]``. Raises KeyError, TypeError or ValueError.
+
+    simdjson flattens what is nested: it reads ``[1, [2]]`` as ``[1, 2]``, which the standard library's way refuses.
+    """
     values = [record[key] for record in records]
     if any(len(value) != width for value in values):
         raise ValueError(key)
@@ -157,24 +160,28 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
+def _short(value: Any) -> str:
+    return f"{value!r:.40}"
+
+
 def describe_fault(record: Any, fields: Mapping[str, int]) -> str | None:
     """What is wrong with a record that should have ``fields``: key -> length of its list, 0 for one number."""
     if not isinstance(record, Mapping):
         return "is not an object; each record must be {...}"
     for key, width in fields.items():
         if key not in record:
-            return f"has no '{key}'; add it"
+            return f"has no '{key}'; write it"
         value = record[key]
         if not width:
             if not _is_number(value):
-                return f"has '{key}': {json.dumps(value)[:40]}; write a finite number"
+                return f"has '{key}': {_short(value)}; write a finite number"
         elif not isinstance(value, list):
-            return f"has '{key}': {json.dumps(value)[:40]}; write a list of {width} numbers"
+            return f"has '{key}': {_short(value)}; write a list of {width} numbers"
         elif len(value) != width:
             meaning = f" (x, y, v of {width // 3} keypoints)" if key == "keypoints" else ""
             return f"has {len(value)} numbers in '{key}' where {width} are needed{meaning}; correct the record"
         elif bad := [v for v in value if not _is_number(v)]:
-            return f"has {json.dumps(bad[0])[:40]} in '{key}'; write finite numbers"
+            return f"has {_short(bad[0])} in '{key}'; write finite numbers"
     return None
 
 

@@ -116,8 +116,10 @@ def find_skeleton(categories: Sequence, source: str, skeleton: Skeleton | None) 
     """
     named = []
     for category in categories:
-        if hasattr(category, "get") and "id" in category and category.get("keypoints"):
-            named.append((int(category["id"]), str(category.get("name", "")), tuple(map(str, category["keypoints"]))))
+        keypoints: Any = category.get("keypoints") if hasattr(category, "get") else None
+        listed = hasattr(keypoints, "__len__") and not isinstance(keypoints, str | Mapping)
+        if listed and len(keypoints) and isinstance(category.get("id"), int):
+            named.append((category["id"], str(category.get("name", "")), tuple(map(str, keypoints))))
     if not named:
         raise AnnotationError(
             f"{source}: no category lists 'keypoints'; give a keypoint file such as person_keypoints_val2017.json"
@@ -171,8 +173,10 @@ def _refuse_bad_people(people: People, owners: np.ndarray, triples: np.ndarray) 
             raise AnnotationError(f"{source}: annotation {people.ids[n]} (image {owners[n]}) {text}")
 
     refuse(people.image_index < 0, "belongs to an image that 'images' does not list; add the image or drop it")
-    refuse(~np.isfinite(triples).all((1, 2)), "has NaN or infinite keypoints; write 0, 0, 0 for an unlabelled one")
-    refuse(~np.isfinite(people.box).all(1), "has NaN or infinity in 'bbox'; write finite numbers")
+    refuse(
+        ~np.isfinite(triples).all((1, 2)), "has NaN, null or infinite keypoints; write 0, 0, 0 for an unlabelled one"
+    )
+    refuse(~np.isfinite(people.box).all(1), "has NaN, null or infinity in 'bbox'; write finite numbers")
     refuse(np.isinf(people.area) | (people.area < 0), "has an area that is negative or infinite; correct it")
     refuse(~np.isin(triples[..., 2], (0, 1, 2)).all(1), "has a visibility flag that is not 0, 1 or 2; correct it")
     scored = (people.visibility > 0).any(1) & ~people.is_crowd
@@ -274,7 +278,7 @@ def _finished(columns: list[np.ndarray], source: str, category_id: int | None) -
     if bad.any():
         n = int(np.flatnonzero(bad)[0])
         raise AnnotationError(
-            f"{source}: detection at index {n} (image {image_ids[n]}) has NaN or infinity; write finite numbers"
+            f"{source}: detection at index {n} (image {image_ids[n]}) has NaN, null or infinity; write finite numbers"
         )
     triples = flat.reshape(D, width // 3, 3)
     detections = Detections(
