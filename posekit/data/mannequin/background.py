@@ -54,11 +54,14 @@ def floor_shadows(scenes: list[Scene], points: list[tuple[torch.Tensor, ...]], d
     return torch.stack(out)
 
 
-def shade_room(s: Scene, materials: torch.Tensor, bank: Bank, shadow: torch.Tensor) -> torch.Tensor:
+def shade_room(
+    s: Scene, materials: torch.Tensor, bank: Bank, shadow: torch.Tensor, shown: torch.Tensor
+) -> torch.Tensor:
     """Linear colour (3, H * W) of floor, walls and sky.
 
     Args:
-        materials: (columns, M) of this scene; shadow: (H, W) share of light on the floor.
+        materials: (columns, M) of this scene; shadow: (H, W) share of light on the floor;
+        shown: (H * W,) pixels that things in front leave open; the others stay 0.
     """
     H, W = s.size
     device = shadow.device
@@ -76,7 +79,8 @@ def shade_room(s: Scene, materials: torch.Tensor, bank: Bank, shadow: torch.Tens
         nearer = wall < distance
         distance = torch.minimum(distance, wall)
         surface = torch.where(nearer, 1 + k, surface)
-    out = torch.empty(3, H * W, device=device)
+    surface = torch.where(shown, surface, -1)
+    out = torch.zeros(3, H * W, device=device)
     for kind in range(4):
         at = nonzero(surface == kind)
         if len(at):

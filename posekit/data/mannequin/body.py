@@ -5,7 +5,7 @@ Frames: y up, the figure faces +z, its left is +x. Lengths are metres at a statu
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -29,7 +29,7 @@ PARENTS = (-1, 0, 1, 2, 3, 2, 5, 6, 2, 8, 9, 0, 11, 12, 0, 14, 15)
 # Joint of each bone in its parent's frame; with all angles zero the figure stands straight, arms and legs down.
 OFFSETS = np.array([
     (0, 0, 0), (0, 0.11, 0), (0, 0.17, 0), (0, 0.22, -0.01), (0, 0.085, 0.012),
-    (0.172, 0.165, -0.012), (0, -0.285, 0), (0, -0.255, 0), (-0.172, 0.165, -0.012), (0, -0.285, 0), (0, -0.255, 0),
+    (0.165, 0.163, -0.012), (0, -0.285, 0), (0, -0.255, 0), (-0.165, 0.163, -0.012), (0, -0.285, 0), (0, -0.255, 0),
     (0.092, -0.04, 0), (0, -0.435, 0), (0, -0.405, 0), (-0.092, -0.04, 0), (0, -0.435, 0), (0, -0.405, 0),
 ])  # fmt: skip
 ROOT_HEIGHT = 0.965
@@ -98,51 +98,53 @@ def _trunk(p: np.ndarray) -> np.ndarray:
     for side in (-1, 1):
         d = smooth_min(d, ellipsoid(p, (0.072 * side, 0.915, -0.05), (0.085, 0.095, 0.075)), 0.06)
         d = smooth_min(d, ellipsoid(p, (0.07 * side, 1.325, 0.055), (0.08, 0.075, 0.05)), 0.06)
-        d = smooth_min(d, cone(p, (0.03 * side, 1.425, -0.02), (0.15 * side, 1.405, -0.012), 0.052, 0.054), 0.06)
+        d = smooth_min(d, cone(p, (0.03 * side, 1.43, -0.02), (0.145 * side, 1.408, -0.012), 0.05, 0.05), 0.06)
     return smooth_min(d, cone(p, (0, 1.40, -0.02), (0, 1.51, -0.015), 0.075, 0.05), 0.07)
+
+
+def _limb(q: np.ndarray, knots, radii, forward=(0.0, 0.0)) -> np.ndarray:
+    """A limb down the -y axis of its bone: radius and forward bend are smooth functions of the way along it.
+
+    One profile, not a chain of blended cones: blending shapes that continue each other swells where they meet.
+    """
+    t = np.clip(-q[:, 1], knots[0], knots[-1])
+    fine = np.linspace(knots[0], knots[-1], 64)
+    window = np.hanning(17) / np.hanning(17).sum()
+
+    def smooth(values) -> np.ndarray:
+        padded = np.pad(np.interp(fine, knots, values), 8, mode="reflect", reflect_type="odd")
+        return np.interp(t, fine, np.convolve(padded, window, "valid"))
+
+    bend = smooth(np.interp(knots, (knots[0], knots[-1]), forward) if len(forward) == 2 else forward)
+    return np.sqrt(q[:, 0] ** 2 + (q[:, 2] - bend) ** 2 + (q[:, 1] + t) ** 2) - smooth(radii)
 
 
 def _limb_fields(p: np.ndarray) -> list[tuple[int, np.ndarray]]:
     fields = []
     for arm, leg, side in ((5, 11, 1), (8, 14, -1)):
-        q = _to_bone(p, arm)
-        upper = smooth_min(
-            cone(q, (0, 0, 0), (0, -0.11, 0), 0.062, 0.054),
-            cone(q, (0, -0.1, 0.003), (0, -0.285, 0), 0.053, 0.042),
-            0.04,
-        )
-        q = _to_bone(p, arm + 1)
-        fore = smooth_min(
-            cone(q, (0, 0, 0), (0, -0.09, 0.004), 0.042, 0.043),
-            cone(q, (0, -0.09, 0.004), (0, -0.255, 0), 0.043, 0.029),
-            0.03,
-        )
+        upper = _limb(_to_bone(p, arm), (0, 0.06, 0.14, 0.285), (0.054, 0.052, 0.047, 0.038), (0, 0, 0.004, 0))
+        fore = _limb(_to_bone(p, arm + 1), (0, 0.07, 0.255), (0.038, 0.0415, 0.027), (0, 0.004, 0))
         q = _to_bone(p, arm + 2)
-        hand = smooth_min(
-            ellipsoid(q, (0, -0.075, 0.002), (0.024, 0.08, 0.043)),
-            cone(q, (-0.005 * side, -0.02, 0.02), (-0.01 * side, -0.075, 0.055), 0.017, 0.012),
-            0.02,
-        )
-        hand = smooth_min(hand, ellipsoid(q, (0, -0.135, 0.0), (0.018, 0.05, 0.036)), 0.02)
+        hand = ellipsoid(q, (0, -0.075, 0.002), (0.023, 0.075, 0.04))
+        thumb = cone(q, (-0.005 * side, -0.02, 0.02), (-0.01 * side, -0.08, 0.058), 0.016, 0.011)
+        hand = smooth_min(hand, thumb, 0.015)
+        hand = smooth_min(hand, ellipsoid(q, (0, -0.13, 0.0), (0.017, 0.05, 0.034)), 0.02)
         fields += [(arm, upper), (arm + 1, fore), (arm + 2, hand)]
-        q = _to_bone(p, leg)
-        thigh = smooth_min(
-            cone(q, (0.0, -0.02, 0), (0, -0.2, 0.008), 0.088, 0.078),
-            cone(q, (0, -0.2, 0.008), (0, -0.435, 0), 0.078, 0.055),
-            0.05,
+        thigh = _limb(
+            _to_bone(p, leg),
+            (0.02, 0.12, 0.25, 0.36, 0.435),
+            (0.089, 0.086, 0.075, 0.062, 0.056),
+            (0, 0.004, 0.006, 0.002, 0),
         )
-        q = _to_bone(p, leg + 1)
-        shin = smooth_min(
-            cone(q, (0, 0, 0.002), (0, -0.13, -0.012), 0.053, 0.056),
-            cone(q, (0, -0.13, -0.012), (0, -0.405, 0), 0.056, 0.037),
-            0.05,
+        shin = _limb(
+            _to_bone(p, leg + 1),
+            (0, 0.06, 0.14, 0.26, 0.405),
+            (0.055, 0.053, 0.0555, 0.046, 0.036),
+            (0.002, -0.004, -0.012, -0.006, 0),
         )
         q = _to_bone(p, leg + 2)
-        foot = smooth_min(
-            cone(q, (0, -0.043, -0.045), (0, -0.05, 0.06), 0.04, 0.04),
-            cone(q, (0, -0.05, 0.06), (0, -0.058, 0.14), 0.042, 0.03),
-            0.04,
-        )
+        foot = cone(q, (0, -0.043, -0.045), (0, -0.05, 0.06), 0.04, 0.04)
+        foot = smooth_min(foot, cone(q, (0, -0.05, 0.06), (0, -0.058, 0.14), 0.042, 0.03), 0.04)
         foot = smooth_max(foot, -(q[:, 1] + 0.086), 0.012)  # a flat sole
         fields += [(leg, thigh), (leg + 1, shin), (leg + 2, foot)]
     return fields
@@ -151,7 +153,9 @@ def _limb_fields(p: np.ndarray) -> list[tuple[int, np.ndarray]]:
 def _body_field(p: np.ndarray) -> np.ndarray:
     d = _trunk(p)
     for bone, f in _limb_fields(p):
-        d = smooth_min(d, f, 0.05 if bone in (5, 8, 11, 14) else 0.03)
+        d = smooth_min(
+            d, f, {5: 0.05, 8: 0.05, 11: 0.05, 14: 0.05, 6: 0.012, 9: 0.012, 12: 0.012, 15: 0.012}.get(bone, 0.025)
+        )
     return d
 
 
@@ -186,10 +190,10 @@ def _template(vertices, faces, field, weights, part, coordinates, garment, face_
     )  # fmt: skip
 
 
-@lru_cache(maxsize=1)
-def body_template() -> Template:
-    """Trunk, arms with hands, legs with feet. s: torso, height y; arm, metres from the shoulder; leg, from the hip."""
-    v, faces = surface_nets(_body_field, (-0.72, -0.03, -0.2), (0.72, 1.58, 0.24), 0.0215)
+@lru_cache(maxsize=2)
+def body_template(cell: float = 0.0215) -> Template:
+    """Trunk, arms with hands, legs with feet. s: torso, height; arm, metres from the shoulder; leg, from the hip."""
+    v, faces = surface_nets(_body_field, (-0.72, -0.03, -0.2), (0.72, 1.58, 0.24), cell)
     limbs = _limb_fields(v)
     distances = np.full((len(v), 17), 9.0)
     for bone, f in limbs:
@@ -208,20 +212,18 @@ def body_template() -> Template:
     part = np.where(limb_share < 0.5, TORSO, np.where(side_arm, ARM, LEG))
     part[(part == LEG) & (v[:, 1] > 0.9)] = TORSO
     face_part = np.sort(part[faces], 1)[:, 1]
-    R, t = rest_frames()
     s = np.zeros((len(v), 3))
-    s[:, TORSO] = v[:, 1]
+    # The neckline runs round the neck: towards the shoulders s falls behind the height.
+    s[:, TORSO] = v[:, 1] - np.clip((v[:, 1] - 1.3) / 0.08, 0, 1) * np.maximum(np.abs(v[:, 0]) - 0.055, 0)
     along_arm = np.where(v[:, 0] > 0, -_to_bone(v, 5)[:, 1], -_to_bone(v, 8)[:, 1])
     along_leg = np.where(v[:, 0] > 0, -_to_bone(v, 11)[:, 1], -_to_bone(v, 14)[:, 1])
     s[:, ARM], s[:, LEG] = along_arm, along_leg
     u = np.stack([v[:, 0], v[:, 2], v[:, 0] * 1.0], 1)
     c = np.empty((len(faces), 3, 4))
-    rows = np.arange(len(faces))[:, None]
     c[..., 0] = u[faces, face_part[:, None]]
     c[..., 1] = np.where(face_part[:, None] == ARM, s[faces, ARM], v[faces, 1])
     c[..., 2] = s[faces, face_part[:, None]]
     c[..., 3] = v[faces, 2] - np.interp(v[faces, 1], (0.9, 1.1, 1.3, 1.45), (-0.01, 0.0, -0.01, -0.02))
-    del rows
     return _template(v, faces, _body_field, weights, part, c, s[np.arange(len(v)), part], face_part)
 
 
@@ -277,10 +279,10 @@ def scalp(p: np.ndarray) -> np.ndarray:
     return p[:, 1] - (0.14 + 0.875 * (p[:, 2] - 0.075))
 
 
-@lru_cache(maxsize=1)
-def head_template() -> Template:
+@lru_cache(maxsize=2)
+def head_template(cell: float = 0.0115) -> Template:
     """Head with ears, nose and neck. s: height above the hairline."""
-    return _rigid(_head_field, (-0.11, -0.11, -0.14), (0.11, 0.24, 0.14), 0.0115, HEAD, scalp)
+    return _rigid(_head_field, (-0.11, -0.11, -0.14), (0.11, 0.24, 0.14), cell, HEAD, scalp)
 
 
 def _opening(p: np.ndarray, low: float = -0.09, high: float = 0.128, width: float = 0.058) -> np.ndarray:
@@ -333,18 +335,18 @@ HAIR_STYLES = ("short", "quiff", "curly", "afro", "bob", "long", "ponytail", "bu
 HATS = ("cap", "beanie")
 
 
-@lru_cache(maxsize=None)
-def hair_template(style: str) -> Template:
+@cache
+def hair_template(style: str, cell: float = 0.0135) -> Template:
     """A head of hair. s: depth behind the forehead (larger further back), for a scarf tied over the back."""
-    return _rigid(_hair_field(style), (-0.16, -0.26, -0.21), (0.16, 0.3, 0.16), 0.0135, HAIR, lambda p: -p[:, 2])
+    return _rigid(_hair_field(style), (-0.16, -0.26, -0.21), (0.16, 0.3, 0.16), cell, HAIR, lambda p: -p[:, 2])
 
 
-@lru_cache(maxsize=None)
-def hat_template(style: str) -> Template:
-    return _rigid(_hat_field(style), (-0.13, 0.04, -0.16), (0.13, 0.26, 0.22), 0.0125, HAT, lambda p: -p[:, 2])
+@cache
+def hat_template(style: str, cell: float = 0.0125) -> Template:
+    return _rigid(_hat_field(style), (-0.13, 0.04, -0.16), (0.13, 0.26, 0.22), cell, HAT, lambda p: -p[:, 2])
 
 
-@lru_cache(maxsize=None)
+@cache
 def skirt_template(length: float) -> Template:
     """A skirt of the given length in metres; its folds follow both thighs. s: metres below the waist."""
     rings, around = 12, 36

@@ -25,7 +25,7 @@ class Difficulty:
         clothing: 0 plain tight clothes to 1 the whole wardrobe.
         illumination: 0 even daylight to 1 strong differences of gain, gamma, colour cast and direction of light.
         noise: standard deviation of sensor noise at mid-grey, 8-bit levels.
-        blur: largest sigma of the point spread function, in pixels of a picture 192 high.
+        blur: largest sigma of the point spread function, in pixels.
         clutter: 0 empty scenes to 1 furnished ones.
         size_range: height of a standing person as a share of the picture's height.
     """

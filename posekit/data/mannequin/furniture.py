@@ -15,7 +15,8 @@ from posekit.data.mannequin.wardrobe import Materials, linear
 
 WOODS = np.array([(158, 112, 70), (110, 72, 44), (196, 158, 112), (84, 58, 44), (214, 190, 152)])
 PAINTS = np.array([
-    (232, 228, 218), (60, 72, 84), (176, 74, 58), (86, 118, 104), (216, 176, 96), (98, 130, 160), (144, 100, 120),
+    (232, 228, 218), (60, 72, 84), (176, 74, 58), (86, 118, 104), (216, 176, 96), (98, 130, 160),
+    (144, 100, 120),
     (48, 50, 54), (198, 146, 120), (150, 160, 130),
 ])  # fmt: skip
 
@@ -29,7 +30,7 @@ class Prims:
     owner: list[int] = field(default_factory=list)
 
     def add(self, centre, half, material: int, *, bevel=0.012, turn=None, taper: float = 0.0, owner: int = -1) -> None:
-        """A box of half sizes (3) about a centre (3), metres; bevel: radius (scalar or 3), at most half; turn (3, 3)."""
+        """A box of half sizes (3) about a centre (3), metres; bevel: radius (scalar or 3) of its edges; turn (3, 3)."""
         half = np.broadcast_to(np.asarray(half, float), 3)
         bevel = np.minimum(np.broadcast_to(np.asarray(bevel, float), 3), half)
         R = np.eye(3) if turn is None else turn
@@ -43,7 +44,7 @@ class Prims:
 
 
 @lru_cache(maxsize=1)
-def box_template(n: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def box_template(n: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A sphere cut into octants, to be pulled apart: directions (V, 3), corner signs (V, 3), faces (F, 3)."""
     lon = np.concatenate([np.linspace(0, np.pi / 2, n) + k * np.pi / 2 for k in range(4)])
     slon = np.repeat(np.array([(1, 1), (-1, 1), (-1, -1), (1, -1)]), n, 0)  # signs of x and z
@@ -61,9 +62,8 @@ def box_template(n: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     side = np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)])
     # The flat top and bottom: the first and last rings hold four corners each (n copies of every corner).
     top, corner = (rows - 1) * columns, np.arange(4) * n
-    caps = [(corner[0], corner[1], corner[2]), (corner[0], corner[2], corner[3]),
-            (top + corner[0], top + corner[2], top + corner[1]), (top + corner[0], top + corner[3], top + corner[2])]  # fmt: skip
-    faces = np.concatenate([side, np.array(caps)])
+    quad = np.array([(0, 1, 2), (0, 2, 3)])
+    faces = np.concatenate([side, corner[quad], top + corner[quad]])
     direction, sign = direction.reshape(-1, 3), sign.reshape(-1, 3).astype(float)
     v = sign + direction
     p = v[faces]
@@ -150,11 +150,11 @@ def _sofa(rng, prims, m, at, turn):
 def _shelf(rng, prims, m, at, turn):
     wood = _wood(rng, m)
     w, levels = rng.uniform(0.35, 0.6), int(rng.integers(3, 6))
-    books = [m.add(linear(a), linear(b), pattern="books", period=0.5, offset=rng.random(2)) for a, b in
-             (((196, 176, 140), (96, 44, 44)), ((60, 84, 110), (206, 196, 170)), ((120, 130, 92), (60, 40, 52)))]  # fmt: skip
+    bindings = (((196, 176, 140), (96, 44, 44)), ((60, 84, 110), (206, 196, 170)), ((120, 130, 92), (60, 40, 52)))
+    books = [m.add(linear(a), linear(b), pattern="books", period=0.5, offset=rng.random(2)) for a, b in bindings]
     base = np.array((at[0], 0.0, at[2]))
     for k in range(levels + 1):
-        prims.add(base + (0, 0.04 + 0.34 * k, 0), (w, 0.014, 0.15), wood, bevel=0.004, turn=turn)
+        prims.add(base + np.array((0, 0.04 + 0.34 * k, 0)), (w, 0.014, 0.15), wood, bevel=0.004, turn=turn)
         if k < levels and rng.random() < 0.85:
             span = rng.uniform(0.4, 0.95) * w
             prims.add(

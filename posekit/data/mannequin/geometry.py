@@ -18,19 +18,23 @@ from posekit.data.mannequin.raster import expand
 from posekit.data.mannequin.scene import Scene
 
 SAMPLES = 2  # per pixel and axis
+COARSE_UNTIL = 256  # pixels of height
 SHADOW_STRIDE = 3  # every third vertex casts the shadow of three
 SHADOW_CELL = 0.006  # square metres of a thing's surface for one shadow point
 KINDS = ("body", "head", *body.HAIR_STYLES, *body.HATS, "0.5", "0.72")  # the last two are skirts, by length
 
 
-def make_template(kind: str) -> Template:
+def make_template(kind: str, fine: bool) -> Template:
+    """The mesh of one kind; pictures up to `COARSE_UNTIL` pixels high use cells that are larger than a pixel anyway."""
     if kind == "body":
-        return body.body_template()
+        return body.body_template(0.0215 if fine else 0.029)
     if kind == "head":
-        return body.head_template()
+        return body.head_template(0.0115 if fine else 0.0145)
     if kind in body.HATS:
-        return body.hat_template(kind)
-    return body.hair_template(kind) if kind in body.HAIR_STYLES else body.skirt_template(float(kind))
+        return body.hat_template(kind, 0.0125 if fine else 0.017)
+    if kind in body.HAIR_STYLES:
+        return body.hair_template(kind, 0.0135 if fine else 0.018)
+    return body.skirt_template(float(kind))
 
 
 @dataclass(frozen=True)
@@ -52,15 +56,16 @@ class Mesh:
 
 
 @lru_cache(maxsize=4)
-def forms(device: str) -> torch.Tensor:
+def forms(fine: bool, device: str) -> torch.Tensor:
     """(12, G) texture coordinates u, v, s, frontness at the three corners of the faces of all templates."""
-    tables = [make_template(kind).coordinates.transpose(2, 1, 0).reshape(12, -1) for kind in KINDS]
+    tables = [make_template(kind, fine).coordinates[:, [0, 2, 1]] for kind in KINDS]
+    tables = [t.transpose(2, 1, 0).reshape(12, -1) for t in tables]
     return torch.as_tensor(np.ascontiguousarray(np.concatenate(tables, 1)), device=device)
 
 
 @lru_cache(maxsize=64)
-def mesh(kind: str, device: str) -> Mesh:
-    t = make_template(kind)
+def mesh(kind: str, fine: bool, device: str) -> Mesh:
+    t = make_template(kind, fine)
     v, n = t.vertices, t.normals
     front = np.clip(n[:, 2], 0, 1) * ((t.part == body.TORSO) | (t.part == body.SKIRT))
     belly = front * np.exp(-(((v[:, 1] - 1.06) / 0.13) ** 2))
@@ -69,7 +74,7 @@ def mesh(kind: str, device: str) -> Mesh:
     np.add.at(weights, (t.bones, np.arange(len(v))[:, None]), t.weights)
     corner = v[t.faces]
     surface = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1).sum() / 2
-    first = sum(len(make_template(k).faces) for k in KINDS[: KINDS.index(kind)])
+    first = sum(len(make_template(k, fine).faces) for k in KINDS[: KINDS.index(kind)])
 
     def put(a: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.ascontiguousarray(a), device=device)
@@ -96,9 +101,7 @@ class Cameras:
 
     @staticmethod
     def of(scenes: list[Scene], device: str) -> Cameras:
-        rows = [
-            np.concatenate([s.camera.ravel(), s.eye, [s.focal], s.light, s.key, s.ambient.ravel()]) for s in scenes
-        ]
+        rows = [np.concatenate([s.camera.ravel(), s.eye, [s.focal], s.light, s.key, s.ambient.ravel()]) for s in scenes]
         return Cameras(torch.as_tensor(np.stack(rows), dtype=torch.float32, device=device))
 
     def take(self, picture: torch.Tensor) -> Cameras:
@@ -132,6 +135,10 @@ class Geometry:
     # Shadow points: cell under the sun, cell below, weight of either.
     shade: list[tuple[torch.Tensor, ...]] = field(default_factory=list)
     count: int = 0
+
+    @property
+    def fine(self) -> bool:
+        return self.size[0] > COARSE_UNTIL
 
     def add(self, position, normal, occlusion, cameras: Cameras, faces, region, owner, picture, form) -> None:
         """p copies of a mesh: columns (p, V); faces (F, 3) of one copy; region, form (p, F); owner, picture (p,)."""
@@ -226,7 +233,7 @@ def add_figures(g: Geometry, scenes: list[Scene], cameras: Cameras, device: str)
         for kind in worn(person):
             groups.setdefault(kind, []).append(i)
     for kind in sorted(groups, key=KINDS.index):
-        m, index = mesh(kind, device), put(groups[kind], torch.int64)
+        m, index = mesh(kind, g.fine, device), put(groups[kind], torch.int64)
         picture, owner = put(of_picture[groups[kind]], torch.int64), put(number[groups[kind]], torch.int64)
         position, normal = _skin(m, *(tables[k].index_select(0, index) for k in ("M", "limits", "cloth", "shape")))
         view = cameras.take(picture)
@@ -306,11 +313,12 @@ def add_things(g: Geometry, scenes: list[Scene], cameras: Cameras, people: int, 
         return p[0] * c[3 + 3 * i] + p[1] * c[4 + 3 * i] + p[2] * c[5 + 3 * i]
 
     position = [turn(local, i) + c[i] for i in range(3)]
-    O, F = len(rows), len(faces)
-    corner = torch.cat(local, 1).index_select(1, pick).view(O, 6, F).transpose(0, 1).reshape(6, O * F)
+    position[1].clamp_(min=0)  # the ground is no triangle: nothing may show from below it
+    n, F = len(rows), len(faces)
+    corner = torch.cat(local, 1).index_select(1, pick).view(n, 6, F).transpose(0, 1).reshape(6, n * F)
     g.own_forms.append(torch.cat([corner, torch.zeros_like(corner)]))
-    region = (people * 7 + torch.arange(O, device=device))[:, None].expand(O, F)
-    form = forms(device).shape[1] + torch.arange(O * F, device=device).view(O, F)
+    region = (people * 7 + torch.arange(n, device=device))[:, None].expand(n, F)
+    form = forms(g.fine, device).shape[1] + torch.arange(n * F, device=device).view(n, F)
     # Things darken towards the ground they stand on.
     occlusion = 0.72 + 0.28 * (position[1] * 2.5).clamp_(0, 1)
     view = cameras.take(picture)
@@ -318,7 +326,8 @@ def add_things(g: Geometry, scenes: list[Scene], cameras: Cameras, people: int, 
 
     area = torch.cat([4 * half[1] * half[2], 4 * half[0] * half[2], 4 * half[0] * half[1]], 1).view(-1)
     number = (area * (1 / SHADOW_CELL)).clamp(2, 300).long()
-    number = number * (rows[:, 12:15].amax(1) < 3.0).repeat_interleave(3)  # no shadow of skirting boards and hills
+    # No shadow of skirting boards and hills, nor of rugs.
+    number = number * ((rows[:, 12:15].amax(1) < 3.0) & (rows[:, 13] > 0.01)).repeat_interleave(3)
     side, step = expand(number * 2)
     thing, axis = side // 3, side % 3
     a, b = ((0.5 + step * k) % 1.0 * 2.0 - 1.0 for k in (0.7548776662, 0.5698402910))

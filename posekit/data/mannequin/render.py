@@ -67,7 +67,10 @@ def _front_faces(g: Geometry, vertices: list[torch.Tensor]) -> _Faces:
     order = tuple(faces[:, i].contiguous() for i in range(3))
     x, y, w = (tuple(vertices[k].index_select(0, o) for o in order) for k in range(3))
     keep = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0]) > 1e-6
-    low, high = (lambda c: torch.minimum(torch.minimum(c[0], c[1]), c[2])), (lambda c: torch.maximum(torch.maximum(c[0], c[1]), c[2]))
+    low, high = (
+        (lambda c: torch.minimum(torch.minimum(c[0], c[1]), c[2])),
+        (lambda c: torch.maximum(torch.maximum(c[0], c[1]), c[2])),
+    )
     keep &= (high(x) >= 0) & (low(x) <= W - 1) & (high(y) >= 0) & (low(y) <= H - 1)
     keep &= (low(w) > 0) & (high(w) < 1 / NEAR)
     everything = _Faces(order, x, y, w, *(torch.cat(c) for c in (g.picture, g.region, g.owner, g.form)))
@@ -182,7 +185,7 @@ def render(scenes: list[Scene], *, device: str = "cpu") -> list[Rendered]:
     visible = rasterise(faces.x, faces.y, faces.w, faces.picture, (B, rows, columns))
     seen, visible = _seen(faces, visible)
 
-    coordinates = torch.cat([forms(device), *g.own_forms], 1)
+    coordinates = torch.cat([forms(g.fine, device), *g.own_forms], 1)
     corners = [tuple(coordinates[3 * k + i].index_select(0, seen.form) for i in range(3)) for k in range(4)]
     corners += [tuple(vertices[3 + k].index_select(0, o) for o in seen.order) for k in range(4)]
     focal = cameras.focal.view(-1).index_select(0, seen.picture)
@@ -204,7 +207,9 @@ def render(scenes: list[Scene], *, device: str = "cpu") -> list[Rendered]:
     out = []
     for b, s in enumerate(scenes):
         here = slice(b * H * W, (b + 1) * H * W)
-        room = shade_room(s, surfaces.materials[:, surfaces.first[b] : surfaces.first[b + 1]], bank, shadow[b])
+        room = shade_room(
+            s, surfaces.materials[:, surfaces.first[b] : surfaces.first[b + 1]], bank, shadow[b], covered[here] < 0.999
+        )
         linear = room * (1.0 - covered[here]) + total[:, here] * (1.0 / SAMPLES**2)
         image = _develop(linear.view(3, H, W), s, device)
         mask = _owners(owner_samples[b], len(s.people))

@@ -14,7 +14,6 @@ from posekit.data.mannequin import body, furniture
 from posekit.data.mannequin.body import rotation
 from posekit.data.mannequin.difficulty import Difficulty
 from posekit.data.mannequin.poses import CALM, POSES, Angles, local_rotations, sample_angles
-from posekit.data.mannequin.textures import SURFACES
 from posekit.data.mannequin.wardrobe import MATERIAL, Materials, Person, dress, linear
 
 RESPONSE = 1024  # entries of the camera's response curve
@@ -23,8 +22,8 @@ FLOORS_IN = ("tiles", "planks", "checker", "carpet", "concrete", "parquet")
 FLOORS_OUT = ("grass", "pavers", "concrete", "grass")
 WALLS = ("plaster", "brick", "wallpaper", "damask", "tiles", "concrete", "planks")
 WALL_COLOURS = np.array([
-    (232, 226, 214), (206, 214, 212), (186, 200, 188), (214, 196, 178), (176, 190, 206), (220, 204, 170), (198, 176, 176),
-    (150, 166, 158), (238, 236, 232), (132, 148, 168), (204, 160, 132), (112, 126, 116), (92, 98, 112),
+    (232, 226, 214), (206, 214, 212), (186, 200, 188), (214, 196, 178), (176, 190, 206), (220, 204, 170),
+    (198, 176, 176), (150, 166, 158), (238, 236, 232), (132, 148, 168), (204, 160, 132), (112, 126, 116), (92, 98, 112),
 ])  # fmt: skip
 FLOOR_COLOURS = np.array([
     (172, 130, 90), (118, 84, 58), (198, 170, 134), (150, 148, 144), (104, 108, 112), (184, 176, 164), (128, 96, 84),
@@ -166,10 +165,10 @@ def _room(rng, scene: Scene, m: Materials, prims, distance: float, far: float, k
                     np.array((x, 0, -behind - rng.uniform(0.5, 4))),
                 )
             shade = linear((rng.integers(90, 130), rng.integers(105, 140), rng.integers(80, 110)))
-            hills = m.add(shade, shade * 0.6, pattern="foliage", period=6.0)
+            hills = m.add(shade * 1.1, shade * 0.8, pattern="foliage", period=12.0)
             for _ in range(5):
                 r = rng.uniform(6, 14)
-                prims.add((rng.uniform(-30, 30), -0.45 * r, -40 - r), (r * 1.6, r, r), hills, bevel=(r * 1.6, r, r))
+                prims.add((rng.uniform(-34, 34), -0.72 * r, -50 - r), (r * 2.6, r, r), hills, bevel=(r * 2.6, r, r))
         else:
             _wall(rng, scene, m, prims, behind + 1.5, ("brick", "plaster", "planks", "concrete"), rng.random() < 0.7)
     else:
@@ -228,7 +227,7 @@ def _wall(rng, scene: Scene, m: Materials, prims, behind: float, kinds, dressed:
         turn = rotation(1, np.array(a))
         origin = np.array((-normal[0] * d, 0.0, -normal[1] * d))
         if dressed:
-            prims.add(origin + (0, 0.05, 0), (12.0, 0.05, 0.02), trim, turn=turn, bevel=0.01)
+            prims.add(origin + np.array((0, 0.05, 0)), (12.0, 0.05, 0.02), trim, turn=turn, bevel=0.01)
             for x in (-1.6, 0.0, 1.6):
                 if rng.random() < 0.55:
                     furniture.hang(rng, prims, m, origin, turn, x * rng.uniform(0.7, 1.3))
@@ -243,9 +242,9 @@ def _light(rng, scene: Scene, knobs: Difficulty) -> None:
         (np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation))
     )
     warm = rng.normal(0, 0.10 * k)
-    key = rng.uniform(0.62, 0.62 + 0.5 * k)
+    key = rng.uniform(0.72, 0.72 + 0.55 * k)
     scene.key = key * np.array((1 + warm, 1.0, 1 - warm))
-    up = rng.uniform(0.42, 0.6)
+    up = rng.uniform(0.48, 0.68)
     scene.ambient = np.stack(
         [up * np.array((1 - warm * 0.5, 1.0, 1 + warm * 0.6)), 0.55 * up * np.array((1.06, 1.0, 0.92))]
     )
@@ -255,7 +254,7 @@ def _light(rng, scene: Scene, knobs: Difficulty) -> None:
     x = 2.0 * np.linspace(0, 1.0, RESPONSE)[None] ** 2 * gain[:, None]
     x = x * (1 + x / 6.0) / (1 + 0.55 * x)  # highlights roll off
     scene.response = np.clip(x, 0, 1) ** gamma * 255.0
-    scene.blur = float(rng.uniform(0.3, max(knobs.blur, 0.3))) * scene.size[0] / 192 if knobs.blur > 0 else 0.0
+    scene.blur = float(rng.uniform(min(0.3, knobs.blur), knobs.blur))
     scene.noise = float(knobs.noise * rng.uniform(0.4, 1.0))
     scene.grain = int(rng.integers(1 << 20))
 

@@ -169,10 +169,10 @@ def _face(name: str) -> np.ndarray:
     out = np.zeros((DECAL, DECAL, 4))
     clear = name == "face_clear"
     grow = 1.3 if clear else 1.0
-    eye = 1 - np.hypot((x - 0.0305) / (0.0155 * grow), (y - 0.083) / (0.0088 * grow))
-    out[..., 1] = _soft(eye * 0.009, px)
-    out[..., 3] = _soft(0.0062 * grow - np.hypot(x - 0.0305, y - 0.083), px) * out[..., 1]
-    lash = np.abs(np.hypot((x - 0.0305) / (0.0165 * grow), (y - 0.082) / (0.010 * grow)) - 1) * 0.009
+    eye = 1 - np.hypot((x - 0.0305) / (0.0145 * grow), (y - 0.083) / (0.0072 * grow))
+    out[..., 1] = _soft(eye * 0.008, px)
+    out[..., 3] = _soft(0.0067 * grow - np.hypot(x - 0.0305, y - 0.083), px) * out[..., 1]
+    lash = np.abs(np.hypot((x - 0.0305) / (0.0155 * grow), (y - 0.082) / (0.0085 * grow)) - 1) * 0.008
     out[..., 3] = np.maximum(out[..., 3], _soft(0.0016 - lash, px) * (y > 0.083) * 0.9)
     brow = np.abs(y - (0.1035 - 3.0 * (x - 0.03) ** 2 * 4)) - (0.0034 if not clear else 0.0046)
     out[..., 0] = _soft(-brow, px) * _soft(0.019 - np.abs(x - 0.031), px)

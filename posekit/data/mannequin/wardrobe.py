@@ -132,7 +132,7 @@ def _build(rng: np.random.Generator) -> dict:
     girth[[11, 12, 14, 15], 1] *= leg
     belly = float(max(heavy, 0.0) * rng.uniform(0.1, 0.3))
     bust = float(max(-frame, 0.0) * rng.uniform(0.0, 0.035))
-    return {"stature": stature, "girth": girth, "offsets": offsets, "belly": belly, "bust": bust, "head": head}
+    return {"stature": stature, "girth": girth, "offsets": offsets, "belly": belly, "bust": bust}
 
 
 def _cloth(rng, materials: Materials, colours: np.ndarray, *, weave=None, **options) -> int:
@@ -158,7 +158,7 @@ def dress(rng: np.random.Generator, materials: Materials, cue: str, clothing: fl
     hair = str(rng.choice(list(HAIR_COLOURS), p=HAIR_ODDS))
     style = str(rng.choice(STYLES, p=STYLE_ODDS))
     hat = str(rng.choice(body.HATS)) if rng.random() < 0.18 else "none"
-    sleeve = float(rng.choice((0.03, 0.17, 0.24, 0.5, 0.525), p=(0.12, 0.3, 0.13, 0.25, 0.2)))
+    sleeve = float(rng.choice((0.05, 0.17, 0.24, 0.5, 0.525), p=(0.12, 0.3, 0.13, 0.25, 0.2)))
     hem = float(rng.choice((0.22, 0.36, 0.5, 0.8), p=(0.12, 0.2, 0.08, 0.6)))
     skirt = float(rng.choice((0.5, 0.72))) if rng.random() < 0.16 * clothing else 0.0
     loose = rng.uniform(0.0, 1.0, 3) * clothing
@@ -205,7 +205,7 @@ def dress(rng: np.random.Generator, materials: Materials, cue: str, clothing: fl
     shoe = materials.add(linear(SHOES[rng.integers(len(SHOES))]), gloss=0.2)
     hat_m = _cloth(rng, materials, CLOTH, weave="plain")
 
-    neck = rng.uniform(1.405, 1.45)
+    neck = rng.uniform(1.4, 1.445)
     waist = rng.uniform(0.93, 1.02)
     m = np.zeros((PARTS, 3, 2), int)
     m[body.TORSO] = ((bottom, bottom), (back, front), (skin_m, skin_m))
@@ -222,16 +222,16 @@ def dress(rng: np.random.Generator, materials: Materials, cue: str, clothing: fl
     thresholds = np.full((PARTS, 2), 9.0)
     thresholds[body.TORSO] = waist, neck
     thresholds[body.ARM, 0] = sleeve
-    thresholds[body.LEG] = (0.12 if skirt else hem), shoe_line
+    # Under a skirt the thighs are dressed in its cloth, which hides where they push through it.
+    thresholds[body.LEG] = (skirt - 0.2 if skirt else hem), shoe_line
     thresholds[body.HEAD, 0] = 0.0 if style != "bald" or scarf else 9.0
     thresholds[body.HAIR, 0] = -0.055
     thickness = np.zeros((PARTS, 3))
     thickness[body.TORSO] = 0.005 + 0.008 * loose[1], 0.007 + 0.016 * loose[0], 0.0
-    thickness[body.ARM, 0] = 0.006 + 0.016 * loose[0]
+    thickness[body.ARM, 0] = 0.005 + 0.012 * loose[0]
     thickness[body.LEG] = 0.005 + 0.022 * loose[1], 0.003 if sock != skin_m else 0.0, 0.008
     thickness[body.HEAD, 1] = 0.004 if style != "bald" or scarf else 0.0
     return Person(
         skin=skin, hair_colour=hair, hair_style=style, hat=hat, skirt=skirt, scarf=scarf,
-        girth=built["girth"], stature=built["stature"], offsets=built["offsets"], belly=built["belly"], bust=built["bust"],
-        thresholds=thresholds, materials=m, thickness=thickness,
+        **built, thresholds=thresholds, materials=m, thickness=thickness,
     )  # fmt: skip
