@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import torch
@@ -77,6 +78,18 @@ def dpm_layers(modules: int = 6, kernel: int = 3) -> list[Layer]:
 def dpm_receptive_field(modules: int = 6, kernel: int = 3) -> int:
     """``(k - 1)(2^N - 1) + 1``, cells (DPN slides)."""
     return (kernel - 1) * (2**modules - 1) + 1
+
+
+@overload
+def receptive_field(
+    model: nn.Module, *, input_size: tuple[int, int] = ..., cell: tuple[int, int] | None = ...
+) -> Field: ...
+
+
+@overload
+def receptive_field(
+    model: Sequence[Layer], *, input_size: tuple[int, int] = ..., cell: tuple[int, int] | None = ...
+) -> Reach: ...
 
 
 def receptive_field(

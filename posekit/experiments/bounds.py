@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from posekit.experiments.ledger import Cell
 from posekit.experiments.runner import Experiment, Judgement, Measurement
 from posekit.metrics import KeypointResult
 
-DATASET = "mannequin test, natural"
+DATASET = "mannequin test, face"
 
 
 def labels(config: Mapping[str, Any]) -> People:
@@ -26,8 +26,8 @@ def labels(config: Mapping[str, Any]) -> People:
     return Mannequin("test", level=config["level"], scenes=config["scenes"]).people
 
 
-def _codec(size, stride: int, decoder: str, centre: str = "subpixel") -> GaussianHeatmap:
-    return GaussianHeatmap(tuple(size), stride=stride, centre=centre, decoder=decoder)
+def _codec(size: Sequence[int], stride: int, decoder: Any, centre: Any = "subpixel") -> GaussianHeatmap:
+    return GaussianHeatmap((size[0], size[1]), stride=stride, centre=centre, decoder=decoder)
 
 
 def _interval(samples: np.ndarray) -> tuple[float, float]:
@@ -51,7 +51,7 @@ def _samples(result: KeypointResult, samples: int, seed: int) -> np.ndarray:
 
 
 def _with_differences(scores, differences: Mapping[str, tuple[str, str]]) -> Measurement:
-    """AP of each codec, and paired differences with their intervals: name -> (better, worse)."""
+    """AP of each codec in points, and paired differences with their intervals: name -> (better, worse)."""
     metrics = {f"AP, {name}": value for name, (value, _) in scores.items()}
     intervals = {f"AP, {name}": _interval(samples) for name, (_, samples) in scores.items()}
     for name, (better, worse) in differences.items():
@@ -280,9 +280,9 @@ def _judge_rounded(measurement: Measurement) -> Judgement:
 
 def _profiles(**config: Any) -> dict[str, dict[str, Any]]:
     """The same test on more scenes and with more resampling."""
-    sizes = {"smoke": (24, 50), "quick": (200, 500), "full": (None, 2000)}
+    sizes = {"smoke": (24, 50), "quick": (500, 1000), "full": (2000, 2000)}
     return {
-        profile: {"level": "natural", "scenes": scenes, "bootstrap": bootstrap, **config}
+        profile: {"level": "face", "scenes": scenes, "bootstrap": bootstrap, **config}
         for profile, (scenes, bootstrap) in sizes.items()
     }
 

@@ -209,7 +209,8 @@ def _read_table(path: Path) -> list[Claim]:
         kinds, parts = _kinds(record["kinds"], f"{path.name}, line {number}")
         if any(claim.id == record["id"] for claim in found):
             raise LedgerError(f"{path.name}, line {number}: claim {record['id']} stands twice; give it one row")
-        found.append(Claim(**{**record, "kinds": kinds, "parts": parts}))
+        texts = {name: value for name, value in record.items() if name != "kinds"}
+        found.append(Claim(**texts, kinds=kinds, parts=parts, rows=()))
     return found
 
 

@@ -36,7 +36,7 @@ def _measure_oks_scale(config: Mapping[str, Any], seed: int) -> Measurement:
     guess = truth + rng.normal(0, 0.05, truth.shape) * np.sqrt(area)[:, None, None]
     reference = _reference_oks(guess, truth, visibility, area, box)
     diagonal = box[:, 2] ** 2 + box[:, 3] ** 2
-    sigmas = np.asarray(COCO17.sigmas)
+    sigmas = COCO17.sigmas
     by_area = oks(guess, truth, area=area, visibility=visibility, sigmas=sigmas)
     by_diagonal = oks(guess, truth, area=diagonal, visibility=visibility, sigmas=sigmas)
     ratio = oks_scale_ratio(box[:, 2], box[:, 3], area)
