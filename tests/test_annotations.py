@@ -243,6 +243,12 @@ def test_each_fault_of_a_result_file_is_named(tmp_path, parser, fault):
     assert any(problem.severity == "error" for problem in found)
 
 
+def test_keypoints_without_a_score_are_named(tmp_path, parser):
+    record = {"image_id": 1, "category_id": 1, "score": 0.5, "keypoints": [1.0] * 34}
+    with pytest.raises(AnnotationError, match="index 0 has 34 numbers; write x, y, score"):
+        read_detections(save(tmp_path / "dt.json", [record]))
+
+
 def test_other_categories_are_left_out_as_in_pycocotools():
     rng = np.random.default_rng(3)
     document = make_people(rng)

@@ -86,33 +86,30 @@ def record_pieces(file: BinaryIO, parser: Any) -> Iterator[list[Any]]:
     Raises:
         NotInPieces: the text is no array, or a cut fell badly.
     """
-    text = file.read(PIECE_BYTES).lstrip()
-    if not text.startswith(b"["):
+    block = file.read(PIECE_BYTES).lstrip()
+    if not block.startswith(b"["):
         raise NotInPieces
-    text = text[1:]
-    first = True
-    while True:
-        block = file.read(PIECE_BYTES)
-        if block:
-            cut = text.rfind(b"},")
-            if cut < 0:
-                text += block
+    block, rest, first = block[1:], [b"["], True
+    while block:
+        following = file.read(PIECE_BYTES)
+        if following:
+            cut = block.rfind(b"},") + 1
+            if not cut:
+                rest.append(block)
+                block = following
                 continue
-            piece, text = text[: cut + 1], text[cut + 2 :] + block
+            piece, rest = [*rest, block[:cut], b"]"], [b"[", block[cut + 1 :]]
         else:
-            piece = text.rstrip()
-            if not piece.endswith(b"]"):
-                raise NotInPieces
-            piece = piece[:-1]
-        if not piece.strip() and not (first and not block):
-            raise NotInPieces
+            piece = [*rest, block]
         try:
-            yield list(parser.parse(b"[" + piece + b"]"))
+            records = list(parser.parse(b"".join(piece)))
         except (ValueError, RuntimeError) as error:
             raise NotInPieces from error
-        first = False
-        if not block:
-            return
+        if not records and not (first and not following):
+            raise NotInPieces  # a comma at the end of the list
+        yield records
+        del records
+        block, first = following, False
 
 
 def integers(records: Sequence[Any], key: str, default: int | None = None) -> np.ndarray:
@@ -147,7 +144,7 @@ def rows(records: Sequence[Any], key: str, width: int) -> np.ndarray:
     simdjson flattens what is nested: it reads ``[1, [2]]`` as ``[1, 2]``, which the standard library's way refuses.
     """
     values = [record[key] for record in records]
-    if any(len(value) != width for value in values):
+    if set(map(len, values)) - {width}:
         raise ValueError(key)
     if values and hasattr(values[0], "as_buffer"):
         flat = np.frombuffer(b"".join([value.as_buffer(of_type="d") for value in values]))

@@ -228,7 +228,7 @@ def _columns_in_pieces(path: Path, simdjson: Any, width: int | None) -> list[np.
     with path.open("rb") as file, parsing.collector_paused():
         for records in parsing.record_pieces(file, parser):
             if records and width is None:
-                width = len(records[0]["keypoints"])
+                width = _width_of(records[0], str(path))
             if records and with_box is None:
                 with_box = _has_box(records[0])
             pieces.append(_columns(records, width or 0, bool(with_box)))
@@ -240,12 +240,23 @@ def _has_box(record: Any) -> bool:
     return "bbox" in record and len(record["bbox"]) > 0
 
 
+def _width_of(record: Any, source: str) -> int:
+    width = len(record["keypoints"])
+    if width % 3:
+        raise AnnotationError(
+            f"{source}: 'keypoints' of detection at index 0 has {width} numbers; write x, y, score for each keypoint"
+        )
+    return width
+
+
 def _columns(records: Sequence, width: int, with_box: bool) -> list[np.ndarray]:
+    triples = rows(records, "keypoints", width).reshape(len(records), width // 3, 3)
     return [
         integers(records, "image_id"),
         integers(records, "category_id", -1),
         floats(records, "score"),
-        rows(records, "keypoints", width),
+        np.ascontiguousarray(triples[..., :2]),
+        np.ascontiguousarray(triples[..., 2]),
         rows(records, "bbox", 4) if with_box else np.zeros((len(records), 0)),
     ]
 
@@ -258,37 +269,28 @@ def _careful_columns(records: Any, source: str, width: int | None) -> list[np.nd
     fields = {"image_id": 0, "score": 0, "keypoints": width or 0}
     try:
         if records:
-            width = len(records[0]["keypoints"]) if width is None else width
+            width = _width_of(records[0], source) if width is None else width
             with_box = _has_box(records[0])
             fields["keypoints"] = width
         with parsing.collector_paused():
             return _columns(records, width or 0, with_box)
+    except AnnotationError:
+        raise
     except _UNREADABLE:
         complain(source, "detection", records, fields | ({"bbox": 4} if with_box else {}))
 
 
 def _finished(columns: list[np.ndarray], source: str, category_id: int | None) -> Detections:
-    image_ids, categories, scores, flat, box = columns
-    D, width = flat.shape
-    if width % 3:
-        raise AnnotationError(
-            f"{source}: 'keypoints' of detection at index 0 has {width} numbers; write x, y, score for each keypoint"
-        )
-    bad = ~(np.isfinite(flat).all(1) & np.isfinite(scores) & np.isfinite(box).all(1))
+    image_ids, categories, scores, keypoints, keypoint_scores, box = columns
+    D = len(scores)
+    finite = [np.isfinite(column.reshape(D, -1)).all(1) for column in columns[2:] if column.size]
+    bad = ~np.logical_and.reduce(finite) if finite else np.zeros(0, bool)
     if bad.any():
         n = int(np.flatnonzero(bad)[0])
         raise AnnotationError(
             f"{source}: detection at index {n} (image {image_ids[n]}) has NaN, null or infinity; write finite numbers"
         )
-    triples = flat.reshape(D, width // 3, 3)
-    detections = Detections(
-        image_ids,
-        np.ascontiguousarray(triples[..., :2]),
-        np.ascontiguousarray(triples[..., 2]),
-        scores,
-        box if box.shape[1] else None,
-        source=source,
-    )
+    detections = Detections(image_ids, keypoints, keypoint_scores, scores, box if box.shape[1] else None, source=source)
     if category_id is None:
         return detections
     chosen = (categories == category_id) | (categories == -1)

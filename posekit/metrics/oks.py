@@ -52,7 +52,9 @@ def oks(
         (...) similarities in [0, 1], of the kind of ``pred``.
     """
     xp = torch if isinstance(pred, torch.Tensor) else np
-    two_variances = 2 * xp.asarray(variances(sigmas), dtype=pred.dtype, device=pred.device)
+    two_variances: Array = 2 * variances(sigmas)
+    if isinstance(pred, torch.Tensor):
+        two_variances = torch.as_tensor(two_variances, dtype=pred.dtype, device=pred.device)
     scale = (area + np.spacing(1.0))[..., None] * two_variances
     labelled = visibility > 0
     offset = pred - gt
