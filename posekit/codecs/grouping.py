@@ -73,12 +73,13 @@ def assign(
         means = np.array([np.mean(people[key].tags) for key in keys])
         distance = np.abs(tags[joint, kept, None] - means)  # (candidates, people)
         cost = np.round(distance) * 100 - scores[joint, kept, None]
-        # Candidates beyond the number of people are matched to nobody, at a cost above any other.
-        spare = np.full((len(kept), max(len(kept) - len(keys), 0)), 1e10)
-        for row, column in zip(*linear_sum_assignment(np.concatenate([cost, spare], 1))):
+        partner = np.full(len(kept), -1)  # candidates beyond the number of people stay without one
+        rows, columns = linear_sum_assignment(cost)
+        partner[rows] = columns
+        for row, column in enumerate(partner):
             candidate = joint, kept[row]
             tag = float(tags[candidate])
-            near = column < len(keys) and distance[row, column] < tag_threshold
+            near = column >= 0 and distance[row, column] < tag_threshold
             if not near:
                 people.setdefault(tag, Person(len(joint_order))).tags = []
             person = people[keys[column] if near else tag]

@@ -169,8 +169,8 @@ class GaussianHeatmap(Codec):
             scores = scores.clamp(max=1)
         dx, dy = self._refine(maps, x, y)
         limit = math.inf if self.max_step is None else self.max_step
-        # A comparison with NaN is false, so a map without a peak takes no step either.
-        taken = (dx.abs() <= limit) & (dy.abs() <= limit) & (scores > 0)
+        # Near a map with NaN the step may be NaN: the comparison is false and no step is taken.
+        taken = (dx.abs() <= limit) & (dy.abs() <= limit)
         cell_x, cell_y = self.cell
         x, y = (x + torch.where(taken, dx, 0)) * cell_x, (y + torch.where(taken, dy, 0)) * cell_y
         return torch.stack([x, y], -1), scores
