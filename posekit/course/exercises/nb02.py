@@ -158,8 +158,8 @@ and an `id` of its own; `posekit data check FILE` tells you what is missing.""",
                 ],
             },
         ),
-        solution="""The crop is 192 wide and 256 high, so width : height is 3 : 4. The box is too narrow: 160 x 3/4 = 120, so
-it grows to 120 x 160. A quarter more room gives 150 x 200, and in units of 200 pixels (0.75, 1.0).
+        solution="""The crop is 192 wide and 256 high, so width : height is 3 : 4. The box is too narrow:
+160 x 3/4 = 120, so it grows to 120 x 160. A quarter more room gives 150 x 200, and in units of 200 pixels (0.75, 1.0).
 
 200 pixels was the height of a person in MPII, for whom `scale` was made; 1.25 leaves some context around hands and
 feet. Neither number has another meaning, and both cancel as long as one uses them everywhere or nowhere.""",

@@ -48,10 +48,15 @@ def arms_up(dataset: Any) -> int:
     return int(np.argmax(height * (1 + inside)))
 
 
-def mostly_hidden(dataset: Any) -> int:
-    """Index of the person with the most hidden (v = 1) keypoints among those with all 17 labelled."""
-    labelled = (dataset.people.visibility > 0).all(axis=1)
-    return int(np.argmax(np.where(labelled, (dataset.people.visibility == 1).sum(axis=1), -1)))
+def instructive(dataset: Any) -> int:
+    """Index of the tallest whole person with all 17 keypoints labelled, at least two and at most six of them hidden."""
+    people = dataset.people
+    hidden = (people.visibility == 1).sum(axis=1)
+    fits = (people.visibility > 0).all(axis=1) & (hidden >= 2) & (hidden <= 6)
+    whole = (people.box[:, :2] > 2).all(axis=1) & (
+        people.box[:, :2] + people.box[:, 2:] < np.array(dataset.size[::-1]) - 2
+    ).all(axis=1)
+    return int(np.argmax(people.box[:, 3] * (1 + 2 * fits + whole)))
 
 
 def labelled_person(dataset: Any, picture: np.ndarray, person: int) -> Any:
@@ -88,13 +93,14 @@ def _margins(ax: Any, people: Any, person: int, own: np.ndarray) -> None:
     hidden = np.flatnonzero(flags == 1)
     rows, columns = np.nonzero(own)
     middle = len(rows) // 2
+    knee = points[COCO17.index("left_knee")]
     notes = [
         (points[wrist], f"keypoints: {COCO17.keypoints[wrist]}\nx, y, v = {points[wrist][0]:.1f}, "
                         f"{points[wrist][1]:.1f}, {flags[wrist]}"),
         (points[nose], f"v = {flags[nose]}: labelled and {'visible' if flags[nose] == 2 else 'hidden'}"),
         (box[:2] - 0.5, "bbox: x, y, width, height\n" + ", ".join(f"{v:.0f}" for v in box)),
         ((columns[middle], rows[middle]), f"segmentation: the shaded pixels\narea: {people.area[person]:.0f} of them"),
-        (points[COCO17.index("left_knee")], f"num_keypoints: {people.num_keypoints[person]}, those with v > 0"),
+        (knee, f"num_keypoints: {people.num_keypoints[person]}, those with v > 0"),
     ]  # fmt: skip
     if len(hidden):
         notes.insert(2, (points[hidden[-1]], f"v = 1: labelled, hidden\n({COCO17.keypoints[hidden[-1]]})"))
