@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 from posekit.data.mannequin.raster import nonzero
 from posekit.data.mannequin.scene import Scene
@@ -12,25 +13,9 @@ FAR = 1e6
 
 
 def _box(x: torch.Tensor, r: int) -> torch.Tensor:
-    """Mean over a window of 2r + 1 along both axes of (h, w), zero outside, from running sums."""
-    for axis in (0, 1):
-        n = x.shape[axis]
-        total = torch.cumsum(x, axis)
-        index = torch.arange(n, device=x.device)
-        high = total.index_select(axis, (index + r).clamp_(max=n - 1))
-        low = total.index_select(axis, (index - r - 1).clamp_(min=0))
-        out = high - low
-        out.narrow(axis, 0, min(r + 1, n)).copy_(high.narrow(axis, 0, min(r + 1, n)))
-        x = out * (1.0 / (2 * r + 1))
-    return x
-
-
-def _double(t: torch.Tensor, axis: int) -> torch.Tensor:
-    """Twice the resolution along an axis, bilinear on the cells' own grid."""
-    n = t.shape[axis]
-    low = torch.cat([t.narrow(axis, 0, 1), t.narrow(axis, 0, n - 1)], axis) * 0.25 + t * 0.75
-    high = torch.cat([t.narrow(axis, 1, n - 1), t.narrow(axis, n - 1, 1)], axis) * 0.25 + t * 0.75
-    return torch.stack([low, high], axis + 1).flatten(axis, axis + 1)
+    """Mean over a window of 2r + 1 along both axes of (1, 1, h, w), zero outside."""
+    x = F.avg_pool2d(x, (2 * r + 1, 1), 1, (r, 0))
+    return F.avg_pool2d(x, (1, 2 * r + 1), 1, (0, r))
 
 
 def floor_shadows(scenes: list[Scene], points: list[tuple[torch.Tensor, ...]], device: str) -> torch.Tensor:
@@ -39,18 +24,18 @@ def floor_shadows(scenes: list[Scene], points: list[tuple[torch.Tensor, ...]], d
     h, w = (H + 1) // 2, (W + 1) // 2
     under_sun, below, sun_weight, near_weight = (torch.cat(column) for column in zip(*points))
     sun, contact = torch.zeros(2, len(scenes) * h * w, device=device)
-    sun.index_add_(0, under_sun, sun_weight)
-    contact.index_add_(0, below, near_weight)
+    sun.scatter_add_(0, under_sun, sun_weight)
+    contact.scatter_add_(0, below, near_weight)
     out = []
     for b, s in enumerate(scenes):
         strength, softness = s.shadow
         scale = s.focal / 2 / max(float(-s.origins[:, 0, 2].max()), 0.5)  # half-resolution pixels in a metre
         r = max(round(softness * scale), 1)
-        cast = _box(_box(sun.view(-1, h, w)[b], r), max(r // 2, 1)).clamp_(0, 1)
+        cast = _box(_box(sun.view(-1, 1, 1, h, w)[b], r), max(r // 2, 1)).clamp_(0, 1)
         r = max(round(0.07 * scale), 1)
-        touch = _box(_box(contact.view(-1, h, w)[b], r), r).clamp_(0, 1)
+        touch = _box(_box(contact.view(-1, 1, 1, h, w)[b], r), r).clamp_(0, 1)
         share = (1.0 - strength * cast) * (1.0 - 0.5 * touch)
-        out.append(_double(_double(share, 0), 1)[:H, :W])
+        out.append(F.interpolate(share, scale_factor=2, mode="bilinear", align_corners=False)[0, 0, :H, :W])
     return torch.stack(out)
 
 
@@ -72,25 +57,27 @@ def shade_room(
         (xs * float(R[0, i]) + (ys * float(R[1, i]) - float(s.camera[2, i]))[:, None]).view(-1) for i in range(3)
     )
     distance = float(s.eye[1]) / (-dy).clamp(min=float(s.eye[1]) / FAR)
-    surface = (distance >= FAR * 0.5) * 3
-    for k, (nx, nz, offset, _) in enumerate(s.walls):
+    kinds = [distance < FAR * 0.5]  # floor, walls, and what is left: sky
+    for nx, nz, offset, _ in s.walls:
         towards = -(dx * float(nx) + dz * float(nz))
         wall = float(nx * s.eye[0] + nz * s.eye[2] - offset) / towards.clamp(min=1e-5)
         nearer = wall < distance
         distance = torch.minimum(distance, wall)
-        surface = torch.where(nearer, 1 + k, surface)
-    surface = torch.where(shown, surface, -1)
+        kinds = [kind & ~nearer for kind in kinds] + [nearer]
+    rest = shown.clone()
     out = torch.zeros(3, H * W, device=device)
-    for kind in range(4):
-        at = nonzero(surface == kind)
+    for k in (*range(len(kinds)), -1):
+        at = nonzero(kinds[k] & shown if k >= 0 else rest)
+        if k >= 0:
+            rest &= ~kinds[k]
         if len(at):
             ray = [c.index_select(0, at) for c in (dx, dy, dz, distance)]
-            if kind == 3:
+            if k < 0:
                 colour = _sky(s, materials, bank, ray)
             else:
-                colour = _plane(s, kind - 1, materials, bank, ray, shadow.reshape(-1).index_select(0, at))
+                colour = _plane(s, k - 1, materials, bank, ray, shadow.reshape(-1).index_select(0, at))
             for i in range(3):
-                out[i].index_copy_(0, at, colour[i])
+                out[i].scatter_(0, at, colour[i])
     return out
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from posekit.data.mannequin.body import rotation
-from posekit.data.mannequin.wardrobe import Materials, linear
+from posekit.data.mannequin.wardrobe import Materials, linear, pick
 
 WOODS = np.array([(158, 112, 70), (110, 72, 44), (196, 158, 112), (84, 58, 44), (214, 190, 152)])
 PAINTS = np.array([
@@ -210,7 +210,7 @@ def _lamp(rng, prims, m, at, turn):
 
 def _ball(rng, prims, m, at, turn):
     r = rng.uniform(0.09, 0.32)
-    ball = _paint(rng, m, str(rng.choice(("rugby", "vertical", "plain", "gingham"))), period=2 * r)
+    ball = _paint(rng, m, pick(rng, ("rugby", "vertical", "plain", "gingham")), period=2 * r)
     prims.add((at[0], r, at[2]), r, ball, bevel=r, turn=rotation(0, np.array(rng.uniform(0, 3))))
 
 
@@ -235,7 +235,7 @@ def _pole(rng, prims, m, at, turn):
     prims.add(
         (at[0], h / 2, at[2]),
         (r, h / 2, r),
-        _paint(rng, m, str(rng.choice(("plain", "rugby"))), period=0.8),
+        _paint(rng, m, pick(rng, ("plain", "rugby")), period=0.8),
         bevel=(r, 0.01, r),
     )
 
@@ -334,7 +334,7 @@ def hang(rng, prims: Prims, m: Materials, origin: np.ndarray, turn: np.ndarray, 
         art = _paint(
             rng,
             m,
-            str(rng.choice(("camouflage", "floral", "argyle", "concrete", "chevron", "rugby"))),
+            pick(rng, ("camouflage", "floral", "argyle", "concrete", "chevron", "rugby")),
             period=rng.uniform(0.4, 1.0),
         )
         m.rows[art][3:6] = linear(PAINTS[rng.integers(len(PAINTS))]) - m.rows[art][:3]

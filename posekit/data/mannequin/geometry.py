@@ -96,8 +96,7 @@ class Cameras:
 
     def __init__(self, table: torch.Tensor) -> None:
         self.table = table
-        for i, name in enumerate(self.NAMES):
-            setattr(self, name, table[:, i : i + 1])
+        self.__dict__.update(zip(self.NAMES, table.t().unsqueeze(-1).unbind(0)))
 
     @staticmethod
     def of(scenes: list[Scene], device: str) -> Cameras:
@@ -111,9 +110,9 @@ class Cameras:
         """World -> camera right, up, depth."""
         x, y, z = x - self.ex, y - self.ey, z - self.ez
         return (
-            x * self.R00 + y * self.R01 + z * self.R02,  # type: ignore[attr-defined]
-            x * self.R10 + y * self.R11 + z * self.R12,  # type: ignore[attr-defined]
-            -(x * self.R20 + y * self.R21 + z * self.R22),  # type: ignore[attr-defined]
+            x * self.R00 + y * self.R01 + z * self.R02,
+            x * self.R10 + y * self.R11 + z * self.R12,
+            -(x * self.R20 + y * self.R21 + z * self.R22),
         )
 
     def __getattr__(self, name: str) -> torch.Tensor:  # columns are set from NAMES

@@ -202,8 +202,8 @@ def sample_angles(rng: np.random.Generator, pose: str) -> Angles:
         value = getattr(a, name)
         if isinstance(value, list):
             jitter = rng.normal(0, 4.5 if name not in ("leg_out", "toes") else 2.0, 2)
-            pair = np.clip(np.asarray(value) + jitter, low, high)
-            setattr(a, name, list(pair[::-1] if mirror else pair))
+            pair = [min(max(v + float(j), low), high) for v, j in zip(value, jitter)]
+            setattr(a, name, pair[::-1] if mirror else pair)
         else:
             setattr(
                 a,

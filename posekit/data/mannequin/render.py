@@ -42,49 +42,49 @@ class Rendered:
 
 @dataclass(frozen=True)
 class _Faces:
-    """Front faces inside their pictures, as columns (F,)."""
+    """Front faces inside their pictures: order (3, F) vertices of the corners, place (9, F) x, y, w of the corners."""
 
-    order: tuple[torch.Tensor, ...]  # vertices of the corners
-    x: tuple[torch.Tensor, ...]
-    y: tuple[torch.Tensor, ...]
-    w: tuple[torch.Tensor, ...]
-    picture: torch.Tensor
-    region: torch.Tensor
-    owner: torch.Tensor
-    form: torch.Tensor
+    order: torch.Tensor
+    place: torch.Tensor
+    labels: torch.Tensor  # (4, F) picture, region, owner, form
 
     def take(self, index: torch.Tensor) -> _Faces:
-        def pick(c):
-            return tuple(t.index_select(0, index) for t in c) if isinstance(c, tuple) else c.index_select(0, index)
+        return _Faces(*(getattr(self, name).index_select(1, index) for name in _Faces.__dataclass_fields__))
 
-        return _Faces(*(pick(getattr(self, name)) for name in _Faces.__dataclass_fields__))
+    @property
+    def corners(self) -> tuple[tuple[torch.Tensor, ...], ...]:
+        """x, y, w, each a triple of (F,) columns."""
+        rows = self.place.unbind(0)
+        return rows[0:3], rows[3:6], rows[6:9]
 
 
 def _front_faces(g: Geometry, vertices: list[torch.Tensor]) -> _Faces:
     """Join the geometry and drop faces that look away, lie outside or reach behind the camera."""
     H, W = g.size[0] * SAMPLES, g.size[1] * SAMPLES
-    faces = torch.cat(g.faces)
-    order = tuple(faces[:, i].contiguous() for i in range(3))
-    x, y, w = (tuple(vertices[k].index_select(0, o) for o in order) for k in range(3))
+    order = torch.cat(g.faces).t().contiguous()
+    place = torch.cat([vertices[k].index_select(0, order.view(-1)) for k in range(3)]).view(9, -1)
+    everything = _Faces(order, place, torch.stack([torch.cat(c) for c in (g.picture, g.region, g.owner, g.form)]))
+    x, y, w = everything.corners
+
+    def low(c) -> torch.Tensor:
+        return torch.minimum(torch.minimum(c[0], c[1]), c[2])
+
+    def high(c) -> torch.Tensor:
+        return torch.maximum(torch.maximum(c[0], c[1]), c[2])
+
     keep = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0]) > 1e-6
-    low, high = (
-        (lambda c: torch.minimum(torch.minimum(c[0], c[1]), c[2])),
-        (lambda c: torch.maximum(torch.maximum(c[0], c[1]), c[2])),
-    )
     keep &= (high(x) >= 0) & (low(x) <= W - 1) & (high(y) >= 0) & (low(y) <= H - 1)
     keep &= (low(w) > 0) & (high(w) < 1 / NEAR)
-    everything = _Faces(order, x, y, w, *(torch.cat(c) for c in (g.picture, g.region, g.owner, g.form)))
     return everything.take(nonzero(keep))
 
 
 def _seen(faces: _Faces, visible: Visible) -> tuple[_Faces, Visible]:
     """Only the faces that some sample shows, and the samples renumbered to them."""
-    mark = torch.zeros(len(faces.region), dtype=torch.bool, device=visible.face.device)
+    mark = torch.zeros(faces.place.shape[1], dtype=torch.bool, device=visible.face.device)
     mark[visible.face] = True
-    shown = nonzero(mark)
     number = torch.cumsum(mark, 0) - 1
     face = number.index_select(0, visible.face)
-    return faces.take(shown), Visible(visible.position, visible.row, visible.column, face, visible.nearest)
+    return faces.take(nonzero(mark)), Visible(visible.position, visible.row, visible.column, face, visible.best)
 
 
 @lru_cache(maxsize=4)
@@ -139,11 +139,11 @@ def _owners(samples: np.ndarray, people: int) -> np.ndarray:
     return out
 
 
-def _visibility(scene: Scene, nearest: torch.Tensor, faces: _Faces, owner: np.ndarray):
+def _visibility(scene: Scene, visible: Visible, first: int, faces: _Faces, owner: np.ndarray):
     """Flags from the depth buffer.
 
     Args:
-        nearest: (2H * 2W,) face at each sample; faces: all that were drawn; owner: (H, W).
+        first: position of the picture's first sample; faces: all that were drawn; owner: (H, W).
 
     Returns:
         visibility, hidden_by, keypoints, depth as in :class:`Rendered`.
@@ -155,12 +155,13 @@ def _visibility(scene: Scene, nearest: torch.Tensor, faces: _Faces, owner: np.nd
     # The sample nearest the joint lies in the joint's own pixel: pixel p holds samples 2p and 2p + 1.
     j = np.clip(np.floor(2 * x + 1), 0, 2 * W - 1).astype(int)
     i = np.clip(np.floor(2 * y + 1), 0, 2 * H - 1).astype(int)
-    face = nearest[torch.as_tensor(i * (2 * W) + j, device=nearest.device)].view(-1)
-    shown = faces.take(face.clamp(min=0).long())
-    at, dx, dy = (c.cpu().numpy().astype(float).reshape(x.shape) for c in Planes(shown.x, shown.y)(shown.w))
+    face = visible.at(torch.as_tensor(first + i * (2 * W) + j, device=faces.place.device).view(-1))
+    shown = faces.take(face.clamp(min=0))
+    fx, fy, fw = shown.corners
+    at, dx, dy = torch.stack(Planes(fx, fy)(fw)).cpu().numpy().astype(float).reshape(3, *x.shape)
     empty = (face < 0).cpu().numpy().reshape(x.shape)
     front = np.where(empty, np.inf, 1.0 / np.maximum(at + dx * j + dy * i, 1e-6))
-    who = np.where(empty, 0, shown.owner.cpu().numpy().reshape(x.shape))
+    who = np.where(empty, 0, shown.labels[2].cpu().numpy().reshape(x.shape))
     me = np.arange(1, len(x) + 1)[:, None]
     size = np.array([max(p.stature, p.girth[2, 2]) for p in scene.people])[:, None]
     flesh = body.FLESH * size + np.array([p.belly for p in scene.people])[:, None] * np.isin(np.arange(17), (11, 12))
@@ -182,36 +183,34 @@ def render(scenes: list[Scene], *, device: str = "cpu") -> list[Rendered]:
     add_things(g, scenes, cameras, sum(len(s.people) for s in scenes), device)
     vertices = [torch.cat(c) for c in zip(*g.vertices)]
     faces = _front_faces(g, vertices)
-    visible = rasterise(faces.x, faces.y, faces.w, faces.picture, (B, rows, columns))
-    seen, visible = _seen(faces, visible)
-
-    coordinates = torch.cat([forms(g.fine, device), *g.own_forms], 1)
-    corners = [tuple(coordinates[3 * k + i].index_select(0, seen.form) for i in range(3)) for k in range(4)]
-    corners += [tuple(vertices[3 + k].index_select(0, o) for o in seen.order) for k in range(4)]
-    focal = cameras.focal.view(-1).index_select(0, seen.picture)
-    planes = Planes(seen.x, seen.y)
-    colour, takes = shade(visible, planes, seen.w, corners, seen.region, focal, surfaces, bank, device)
+    visible = rasterise(*faces.corners, faces.labels[0], (B, rows, columns))
+    seen, samples = _seen(faces, visible)
+    picture, region, owner, form = seen.labels
+    coordinates = torch.cat([forms(g.fine, device), *g.own_forms], 1).index_select(1, form)
+    light = torch.cat([vertices[3 + k].index_select(0, seen.order.view(-1)) for k in range(4)]).view(12, -1)
+    focal = cameras.focal.view(-1).index_select(0, picture)
+    values = torch.cat([coordinates, light]).view(8, 3, -1)
+    colour, takes = shade(samples, seen.corners, values, region, focal, surfaces, bank, device)
 
     shadow = floor_shadows(scenes, g.shade, device)
-    at = visible.position
+    at = samples.position
     pixel = (at // (columns * SAMPLES)) * W + (at % columns) // SAMPLES
     reach = 1.0 - takes * (1.0 - shadow.view(-1).index_select(0, pixel))
     covered = torch.zeros(B * H * W, device=device)
-    covered.index_add_(0, pixel, torch.full_like(reach, 1.0 / SAMPLES**2))
+    covered.scatter_add_(0, pixel, torch.full_like(reach, 1.0 / SAMPLES**2))
     total = torch.zeros(3, B * H * W, device=device)
     for i in range(3):
-        total[i].index_add_(0, pixel, colour[i] * reach)
+        total[i].scatter_add_(0, pixel, colour[i].mul_(reach))
     owners = torch.zeros(B * rows * columns, dtype=torch.uint8, device=device)
-    owners.scatter_(0, at, seen.owner.to(torch.uint8).index_select(0, visible.face))
+    owners.scatter_(0, at, owner.to(torch.uint8).index_select(0, samples.face))
     owner_samples = owners.view(B, rows, columns).cpu().numpy()
     out = []
     for b, s in enumerate(scenes):
         here = slice(b * H * W, (b + 1) * H * W)
-        room = shade_room(
-            s, surfaces.materials[:, surfaces.first[b] : surfaces.first[b + 1]], bank, shadow[b], covered[here] < 0.999
-        )
-        linear = room * (1.0 - covered[here]) + total[:, here] * (1.0 / SAMPLES**2)
+        materials = surfaces.materials[:, surfaces.first[b] : surfaces.first[b + 1]]
+        room = shade_room(s, materials, bank, shadow[b], covered[here] < 0.999)
+        linear = room.mul_(1.0 - covered[here]).add_(total[:, here], alpha=1.0 / SAMPLES**2)
         image = _develop(linear.view(3, H, W), s, device)
         mask = _owners(owner_samples[b], len(s.people))
-        out.append(Rendered(image, mask, *_visibility(s, visible.nearest.view(B, -1)[b], faces, mask)))
+        out.append(Rendered(image, mask, *_visibility(s, visible, b * rows * columns, faces, mask)))
     return out

@@ -14,7 +14,7 @@ from posekit.data.mannequin import body, furniture
 from posekit.data.mannequin.body import rotation
 from posekit.data.mannequin.difficulty import Difficulty
 from posekit.data.mannequin.poses import CALM, POSES, Angles, local_rotations, sample_angles
-from posekit.data.mannequin.wardrobe import MATERIAL, Materials, Person, dress, linear
+from posekit.data.mannequin.wardrobe import MATERIAL, Materials, Person, dress, linear, pick
 
 RESPONSE = 1024  # entries of the camera's response curve
 SPLITS = {"train": 0, "val": 1, "test": 2}
@@ -64,7 +64,7 @@ class Scene:
 def sample_yaw(rng: np.random.Generator, view: str) -> float:
     """Radians in (-pi, pi]; 0 faces the viewer, positive turns towards the right of the picture."""
     front, side = (0.4, 0.2) if view == "balanced" else (0.68, 0.18)
-    kind, spread, sign = rng.random(), rng.normal(0, 0.5), rng.choice((-1.0, 1.0))
+    kind, spread, sign = rng.random(), rng.normal(0, 0.5), pick(rng, (-1.0, 1.0))
     if kind < front:
         yaw = spread
     elif kind < front + side:
@@ -140,7 +140,7 @@ def _room(rng, scene: Scene, m: Materials, prims, distance: float, far: float, k
     outdoor = rng.random() < 0.35
     behind = far + rng.uniform(0.7, 2.6)
     if outdoor:
-        name = str(rng.choice(FLOORS_OUT))
+        name = pick(rng, FLOORS_OUT)
         colour = (
             linear((rng.integers(84, 120), rng.integers(112, 140), rng.integers(56, 80)))
             if name == "grass"
@@ -172,7 +172,7 @@ def _room(rng, scene: Scene, m: Materials, prims, distance: float, far: float, k
         else:
             _wall(rng, scene, m, prims, behind + 1.5, ("brick", "plaster", "planks", "concrete"), rng.random() < 0.7)
     else:
-        name = str(rng.choice(FLOORS_IN))
+        name = pick(rng, FLOORS_IN)
         colour = linear(FLOOR_COLOURS[rng.integers(len(FLOOR_COLOURS))])
         other = (
             linear(FLOOR_COLOURS[rng.integers(len(FLOOR_COLOURS))]) * 0.8
@@ -184,7 +184,7 @@ def _room(rng, scene: Scene, m: Materials, prims, distance: float, far: float, k
         if rng.random() < 0.35 * knobs.clutter:  # a rug
             c = linear(furniture.PAINTS[rng.integers(len(furniture.PAINTS))])
             rug = m.add(
-                c, c * 0.5, pattern=str(rng.choice(("damask", "plaid", "carpet", "argyle", "rugby"))), period=0.9
+                c, c * 0.5, pattern=pick(rng, ("damask", "plaid", "carpet", "argyle", "rugby")), period=0.9
             )
             prims.add(
                 (rng.normal(0, 0.4), 0.006, -distance + rng.normal(0, 0.3)),
@@ -203,7 +203,7 @@ def _room(rng, scene: Scene, m: Materials, prims, distance: float, far: float, k
 
 
 def _wall(rng, scene: Scene, m: Materials, prims, behind: float, kinds, dressed: bool) -> None:
-    name = str(rng.choice(kinds))
+    name = pick(rng, kinds)
     colour = linear(WALL_COLOURS[rng.integers(len(WALL_COLOURS))])
     if name == "brick":
         colour = linear((rng.integers(140, 190), rng.integers(84, 110), rng.integers(66, 90)))
@@ -218,7 +218,7 @@ def _wall(rng, scene: Scene, m: Materials, prims, behind: float, kinds, dressed:
     angle = rng.normal(0, 0.25)
     planes = [(angle, behind)]
     if rng.random() < 0.35:
-        planes.append((angle + rng.choice((-1, 1)) * np.pi / 2, behind * rng.uniform(0.75, 1.1)))
+        planes.append((angle + pick(rng, (-1, 1)) * np.pi / 2, behind * rng.uniform(0.75, 1.1)))
     trim = m.add(linear((238, 236, 230)) if rng.random() < 0.6 else colour * 0.4, gloss=0.1)
     rows = []
     for a, d in planes:
@@ -271,7 +271,7 @@ def sample_scene(seed: int, split: str, index: int, knobs: Difficulty, size: tup
     focal, R, eye, distance = _camera(rng, size, share)
     spots = _stand(rng, int(rng.integers(1, knobs.people + 1)), size, focal, distance, knobs)
     pool = CALM if knobs.poses == "calm" else POSES
-    poses = [str(rng.choice(pool)) for _ in spots]
+    poses = [pick(rng, pool) for _ in spots]
     angles = [_stiffen(sample_angles(rng, pose), knobs.pose_spread) for pose in poses]
     yaw = np.array([sample_yaw(rng, knobs.view) for _ in spots])
     materials, prims = Materials(), furniture.Prims()

@@ -50,34 +50,33 @@ def _decals(device: str) -> torch.Tensor:
 
 
 def shade(
-    visible: Visible, planes: Planes, w, values: list, region: torch.Tensor, focal: torch.Tensor,
+    samples: Visible, corners, values: torch.Tensor, region: torch.Tensor, focal: torch.Tensor,
     surfaces: Surfaces, bank: Bank, device: str,
 ) -> tuple[list[torch.Tensor], torch.Tensor]:  # fmt: skip
     """Linear red, green, blue (S,) of visible samples, and how much of the floor's shadow they take.
 
     Args:
-        visible: samples, whose ``face`` indexes the columns below.
-        planes, w: of F faces; values: eight triples (F,): u, v, s, frontness, red, green, blue, highlight at corners.
+        samples: whose ``face`` indexes the columns below.
+        corners: x, y, w of F faces; values: (8, 3, F) u, v, s, frontness, red, green, blue, highlight at corners.
         region, focal: (F,) of the faces.
     """
-    face, row, column = visible.face, visible.row, visible.column
-
-    def spread(at, dx, dy) -> torch.Tensor:
-        value = dx.index_select(0, face).mul_(column)
-        value.addcmul_(dy.index_select(0, face), row)
-        return value.add_(at.index_select(0, face))
-
-    inverse = 1.0 / spread(*planes(w))
-    u, v, s, f, red, green, blue, highlight = (
-        spread(*planes(tuple(c * k for c, k in zip(value, w)))).mul_(inverse) for value in values
-    )
-    low, high = surfaces.low.index_select(0, region), surfaces.high.index_select(0, region)
-    layer = (s > low.index_select(0, face)).long() + (s > high.index_select(0, face))
-    index = surfaces.layers.index_select(0, (region * 6).index_select(0, face) + layer * 2 + (f > 0))
-    m = [surfaces.materials[i].index_select(0, index) for i in (0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 16, 17)]
-    frequency, du, dv, pattern, decal, gloss, takes = m[6:]
-    footprint = frequency * inverse / (focal * SAMPLES).index_select(0, face)
-    weave = lookup(bank, pattern, u * frequency + du, v * frequency + dv, footprint)
+    x, y, w = corners
+    planes = Planes(x, y)
+    values = values * torch.stack(w)
+    # Perspective-correct: quantities over depth are affine in the picture, and so is 1 / depth.
+    table = [planes(w), *(planes(tuple(value)) for value in values)]
+    parts = torch.cat([torch.stack(part) for part in zip(*table)]).index_select(1, samples.face).view(3, 9, -1)
+    sums = parts[0].addcmul_(parts[1], samples.column).addcmul_(parts[2], samples.row).unbind(0)
+    inverse = 1.0 / sums[0]
+    u, v, s, f, red, green, blue, highlight = (c.mul_(inverse) for c in sums[1:])
+    limits = torch.stack([surfaces.low.index_select(0, region), surfaces.high.index_select(0, region), focal * SAMPLES])
+    low, high, focal = limits.index_select(1, samples.face)
+    layer = (s > low).long().add_(s > high)
+    index = (region * 6).index_select(0, samples.face).add_(layer, alpha=2).add_(f > 0)
+    index = surfaces.layers.index_select(0, index)
+    m = surfaces.materials.index_select(1, index).unbind(0)
+    frequency, du, dv, pattern, decal, gloss, takes = (m[i] for i in (6, 8, 9, 10, 11, 16, 17))
+    weave = lookup(bank, pattern, u * frequency + du, v * frequency + dv, frequency * inverse / focal)
     colour = [m[i].addcmul_(m[3 + i], weave) for i in range(3)]
     marked = nonzero(decal > 0)
     if len(marked):

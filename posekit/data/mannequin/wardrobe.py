@@ -47,6 +47,13 @@ MATERIAL = 18  # columns of a material row, see `Wardrobe.add`
 PARTS = 7
 
 
+def pick(rng: np.random.Generator, items, odds=None):
+    """One of ``items``, evenly or by odds that add up to 1; a tenth of the cost of ``Generator.choice``."""
+    if odds is None:
+        return items[int(rng.integers(len(items)))]
+    return items[min(int(np.searchsorted(np.cumsum(odds), rng.random(), side="right")), len(items) - 1)]
+
+
 def linear(srgb) -> np.ndarray:
     """8-bit sRGB -> linear light, 0 to 1 (gamma 2.2 approximation, undone by the camera's response)."""
     return (np.asarray(srgb, float) / 255.0) ** 2.2
@@ -137,7 +144,7 @@ def _build(rng: np.random.Generator) -> dict:
 
 def _cloth(rng, materials: Materials, colours: np.ndarray, *, weave=None, **options) -> int:
     colour, second = linear(colours[rng.integers(len(colours))]), linear(CLOTH[rng.integers(len(CLOTH))])
-    weave = weave or (str(rng.choice(WEAVES[1:])) if rng.random() < 0.5 else "plain")
+    weave = weave or (pick(rng, WEAVES[1:]) if rng.random() < 0.5 else "plain")
     if weave in ("plain", "heather", "knit", "denim"):
         second = colour * rng.uniform(0.5, 0.75)
     return materials.add(
@@ -155,16 +162,16 @@ def dress(rng: np.random.Generator, materials: Materials, cue: str, clothing: fl
     """
     built = _build(rng)
     skin = int(rng.integers(len(SKIN_TONES)))
-    hair = str(rng.choice(list(HAIR_COLOURS), p=HAIR_ODDS))
-    style = str(rng.choice(STYLES, p=STYLE_ODDS))
-    hat = str(rng.choice(body.HATS)) if rng.random() < 0.18 else "none"
-    sleeve = float(rng.choice((0.05, 0.17, 0.24, 0.5, 0.525), p=(0.12, 0.3, 0.13, 0.25, 0.2)))
-    hem = float(rng.choice((0.22, 0.36, 0.5, 0.8), p=(0.12, 0.2, 0.08, 0.6)))
-    skirt = float(rng.choice((0.5, 0.72))) if rng.random() < 0.16 * clothing else 0.0
+    hair = pick(rng, tuple(HAIR_COLOURS), HAIR_ODDS)
+    style = pick(rng, STYLES, STYLE_ODDS)
+    hat = pick(rng, body.HATS) if rng.random() < 0.18 else "none"
+    sleeve = pick(rng, (0.05, 0.17, 0.24, 0.5, 0.525), (0.12, 0.3, 0.13, 0.25, 0.2))
+    hem = pick(rng, (0.22, 0.36, 0.5, 0.8), (0.12, 0.2, 0.08, 0.6))
+    skirt = pick(rng, (0.5, 0.72)) if rng.random() < 0.16 * clothing else 0.0
     loose = rng.uniform(0.0, 1.0, 3) * clothing
-    shoe_line = float(rng.choice((0.81, 0.825, 0.72)))
-    face = str(rng.choice(("face_calm", "face_smile", "face_open", "face_beard", "face_glasses")))
-    emblem = str(rng.choice(("none", "none", "zip", "buttons", "disc", "bars", "star", "number")))
+    shoe_line = pick(rng, (0.81, 0.825, 0.72))
+    face = pick(rng, ("face_calm", "face_smile", "face_open", "face_beard", "face_glasses"))
+    emblem = pick(rng, ("none", "none", "zip", "buttons", "disc", "bars", "star", "number"))
     weave = None if rng.random() < clothing else "plain"
     plain_cue = cue != "natural"
     if plain_cue:
