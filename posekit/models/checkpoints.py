@@ -123,7 +123,7 @@ def _may_be_left(key: str, backbone_only: bool) -> bool:
     key = key.removeprefix("module.")
     if RECOMPUTABLE.search(key):
         return True
-    if re.search(r"(^|\.)(stage4\.\d+\.fuse_layers|skip_layer)\.", key):
+    if re.search(r"(^|\.)(stage4\.\d+\.fuse_layers\.[123]|skip_layer)\.", key):
         return True  # exchange paths to branches that the head does not read; Hourglass shortcuts of unchanged width
     return backbone_only and CLASSIFIER.match(key) is not None
 
