@@ -644,9 +644,9 @@ def test_grouping_prefers_the_score_among_tags_that_round_alike():
     (refined,) = group_people(maps, tags, joint_order=(0, 1), adjust=False, refine=True)
     np.testing.assert_array_equal(refined.keypoints[1], [[2.25, 2.25], [4, 4]])
     np.testing.assert_allclose(refined.scores, group.scores)
-    tags[0, 1, 10, 10] = 1.2  # farther than the threshold: nobody's
+    maps[0, 1, 4, 4], tags[0, 1, 10, 10] = 0.0, 1.2  # the only candidate, but farther than the threshold
     (group,) = group_people(maps, tags, joint_order=(0, 1), adjust=False, refine=False)
-    np.testing.assert_array_equal(group.keypoints[0], [[2, 2], [4, 4]])
+    np.testing.assert_array_equal(group.keypoints, [[[2, 2], [0, 0]], [[0, 0], [10, 10]]])
 
 
 def test_tag_loss_pulls_and_pushes():
