@@ -37,11 +37,11 @@ def mask(dataset: Any, person: int) -> np.ndarray:
 
 
 def arms_up(dataset: Any) -> int:
-    """Index of the largest person whose wrists are both annotated above the nose."""
+    """Index of the largest person whose wrists are both above the nose, all three of them visible."""
     people = dataset.people
     nose, wrists = COCO17.index("nose"), [COCO17.index("left_wrist"), COCO17.index("right_wrist")]
     raised = (people.keypoints[:, wrists, 1] < people.keypoints[:, [nose], 1]).all(axis=1)
-    labelled = (people.visibility[:, [nose, *wrists]] > 0).all(axis=1)
+    labelled = (people.visibility[:, [nose, *wrists]] == 2).all(axis=1)
     height = np.where(raised & labelled, people.box[:, 3], 0.0)
     # A person cut by the border has a box without room around it; prefer whole ones.
     inside = (people.box[:, :2] > 1).all(axis=1)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from posekit.annotations import Detections, People, write_detections
+from posekit.geometry import crop_affine, crop_box, transform_points
 from posekit.metrics import Interval, KeypointResult, evaluate_coco, oks
 from posekit.skeletons import COCO17
 from posekit.viz.style import COLOURS, INK, MUTED
@@ -117,6 +118,9 @@ def draw_contours(sigma: float, side: float) -> Any:
     return figure
 
 
+CROP = (256, 192)
+
+
 @dataclass(frozen=True)
 class Patient:
     """One file of the clinic: detections whose AP is wrong although the estimator is good."""
@@ -141,20 +145,22 @@ DIAGNOSES = {"A": "crop", "B": "mirrored", "C": "unlabelled", "D": "ids", "E": "
 
 
 def clinic(people: People, rng: np.random.Generator) -> list[Patient]:
-    """Six pairs of annotations and detections from one good estimator, each broken in another way."""
+    """Six pairs of annotations and detections from one good estimator, each broken in another way.
+
+    Only people with all keypoints labelled are kept, so that every skeleton can be drawn whole.
+    """
+    people = people.select((people.visibility > 0).all(axis=1))
     good = estimator(people, rng, error=0.4, miss=0.0)
-    h, w = people.image_sizes[0]
-    shifted = people.image_ids[(np.searchsorted(people.image_ids, good.image_ids) + 1) % len(people.image_ids)]
-    low = good.keypoints.min(axis=1, keepdims=True)
-    extent = good.keypoints.max(axis=1, keepdims=True) - low
+    height, width = people.image_sizes[0]
+    others = people.image_ids[(np.searchsorted(people.image_ids, good.image_ids) + 1) % len(people.image_ids)]
+    to_crop = crop_affine(crop_box(people.box, CROP), CROP)
     nothing = {name: np.zeros_like(getattr(people, name)) for name in ("visibility", "num_keypoints")}
-    blank = replace(people, **nothing)
     broken = {
-        "fractions": (people, replace(good, keypoints=good.keypoints / [w, h])),
+        "fractions": (people, replace(good, keypoints=good.keypoints / [width, height])),
         "swapped": (people, replace(good, keypoints=good.keypoints[..., ::-1])),
-        "ids": (people, replace(good, image_ids=shifted)),
-        "crop": (people, replace(good, keypoints=(good.keypoints - low) / extent * [153, 204] + [19, 25])),
-        "unlabelled": (blank, good),
+        "ids": (people, replace(good, image_ids=others)),
+        "crop": (people, replace(good, keypoints=transform_points(to_crop, good.keypoints))),
+        "unlabelled": (replace(people, **nothing), good),
         "mirrored": (people, replace(good, keypoints=good.keypoints[:, COCO17.flip_index])),
     }
     return [Patient(letter, cause, *broken[cause]) for letter, cause in DIAGNOSES.items()]
@@ -174,27 +180,30 @@ def clinic_table(patients: list[Patient]) -> str:
     return "\n".join(lines)
 
 
-def clinic_pictures(patients: list[Patient], pictures: np.ndarray) -> Any:
-    """The detections of every patient on the first pictures, truth as rings, detections as a skeleton."""
+def clinic_pictures(patients: list[Patient], image: int, picture: np.ndarray) -> Any:
+    """The detections of every patient on one picture: truth as rings, detections as skeletons.
+
+    Args:
+        patients: from :func:`clinic`.
+        image: index of the picture.
+        picture: (H, W, 3) uint8 RGB.
+    """
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, 3, figsize=(10.5, 5.6))
+    figure, axes = plt.subplots(2, 3, figsize=(10.5, 5.8))
     for ax, patient in zip(axes.flat, patients):
-        people, found = patient.people, patient.detections
-        of_picture = found.image_ids == people.image_ids[0]
-        ax.imshow(pictures[0])
-        for points in found.keypoints[of_picture]:
+        ax.imshow(picture)
+        here = patient.detections.image_ids == patient.people.image_ids[image]
+        for points in patient.detections.keypoints[here]:
             for a, b in COCO17.limbs:
                 ax.plot(*points[[a, b]].T, color="white", linestyle="-", marker="", linewidth=1.4)
             for k, (x, y) in enumerate(points):
                 side = "blue" if COCO17.keypoints[k].startswith("left") else "vermillion"
                 ax.plot([x], [y], color=COLOURS[side], marker="o", markersize=3.5, linestyle="")
-        for row in np.flatnonzero(people.image_index == 0):
-            seen = people.visibility[row] > 0
-            ax.plot(*people.keypoints[row, seen].T, marker="o", markersize=7, markerfacecolor="none", linestyle="",
-                    markeredgecolor=INK)  # fmt: skip
+        for points in patients[0].people.keypoints[patients[0].people.image_index == image]:
+            ax.plot(*points.T, marker="o", markersize=7, markerfacecolor="none", linestyle="", markeredgecolor=INK)
         ax.set_title(f"file {patient.letter}")
-        ax.set(xlim=(-8, pictures.shape[2] + 8), ylim=(pictures.shape[1] + 8, -8))
+        ax.set(xlim=(-8, picture.shape[1] + 8), ylim=(picture.shape[0] + 8, -8))
         ax.axis("off")
     return figure
 
