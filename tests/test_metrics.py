@@ -172,6 +172,20 @@ def test_far_away_tiny_and_huge_coordinates_do_not_hide_a_match():
         assert got.recall[0, 0] == reference.eval["recall"][0, 0, 0, 0]
 
 
+def test_image_ids_may_be_anything_integral():
+    """Ids far apart are looked up in another way than ids close together."""
+    gt, results = dataset(np.random.default_rng(4), images=20)
+    expected = evaluate_coco(gt, results)
+    for record in [*gt["annotations"], *results]:
+        record["image_id"] = (record["image_id"] - 50) * 10**12
+    for image in gt["images"]:
+        image["id"] = (image["id"] - 50) * 10**12
+    np.testing.assert_array_equal(evaluate_coco(gt, results).precision, expected.precision)
+    results[3]["image_id"] = 7
+    with pytest.raises(AnnotationError, match="image 7, which"):
+        evaluate_coco(gt, results)
+
+
 def test_a_person_of_annotation_id_0_is_found():
     """pycocotools stores ids of matches and reads 0 as "none"; the person counts as missed there, not here."""
     gt, results = dataset(np.random.default_rng(0), images=1, people=1, noise=0, crowd=0, empty=0, detections=1)

@@ -153,12 +153,12 @@ def check_scoring(table: Table, findings: Findings) -> None:
     if len(measured) and measured.max() <= 1 and box_area[person].max() > 1:
         findings.about_file("error", "areas are at most 1: they look normalised", "write square pixels")
     counted = table.area[person]
-    for size, empty in (
-        ("medium", not ((counted >= MEDIUM) & (counted <= LARGE)).any()),
-        ("large", not (counted >= LARGE).any()),
+    for size, meaning, empty in (
+        ("medium", "between 32^2 and 96^2 square pixels", not ((counted >= MEDIUM) & (counted <= LARGE)).any()),
+        ("large", "over 96^2 square pixels", not (counted >= LARGE).any()),
     ):
         if person.any() and not absent.all() and empty:
-            problem = f"no labelled person is {size} (32^2, 96^2 square pixels): AP_{size} is -1"
+            problem = f"no labelled person is {size} ({meaning}): AP_{size} is -1"
             findings.about_file("warning", problem, "expected for small sets; else check the areas")
 
 

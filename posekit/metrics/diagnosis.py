@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from posekit.annotations import People
+from posekit.metrics.coco_eval import BOX_AREA_SHARE
 from posekit.metrics.oks import variances
 from posekit.skeletons import Skeleton
 
@@ -70,7 +71,7 @@ def diagnose(people: People, keypoints: np.ndarray, *, person: np.ndarray | None
     K = people.skeleton.num_keypoints
     if keypoints.shape != (len(person), K, 2):
         raise ValueError(f"keypoints have shape {keypoints.shape} where {(len(person), K, 2)} is needed")
-    area = np.where(np.isnan(people.area), people.box[:, 2] * people.box[:, 3] * 0.53, people.area)
+    area = np.where(np.isnan(people.area), people.box[:, 2] * people.box[:, 3] * BOX_AREA_SHARE, people.area)
     labelled = people.visibility > 0
     mirror = people.skeleton.flip_index
     var = variances(people.skeleton.sigmas)
