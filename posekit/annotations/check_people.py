@@ -197,14 +197,22 @@ def check_coordinates(table: Table, findings: Findings) -> None:
         findings.about_file("error", "keypoints are relative to the box or crop", "add the corner of the box")
     elif inside < 0.5:
         findings.about_file("error", "most keypoints lie outside their person's box", "check boxes, order and units")
+    else:
+        astray = person & ((labelled & ~in_boxes(points, table)).sum(1) > 0.5 * labelled.sum(1))
+        problem = "most of its labelled keypoints lie outside its box"
+        findings.about_rows("error", astray, name, problem, "check its units and order, and whether the box is its own")
     outside = labelled & ((points < -1) | (points > width_height[:, None] + 1)).any(-1)
     problem = "has labelled keypoints outside the picture"
     findings.about_rows("warning", outside.any(1), name, problem, "check units and order, or set their flags to 0")
 
 
-def share_in_boxes(points: np.ndarray, table: Table) -> float:
-    """Share of labelled keypoints that lie in their person's box, with a tenth of its size to spare."""
+def in_boxes(points: np.ndarray, table: Table) -> np.ndarray:
+    """(N, K) bool: keypoints that lie in their person's box, with a tenth of its size to spare."""
     spare = 0.1 * table.box[:, None, 2:] + 1
     low, high = table.box[:, None, :2] - spare, table.box[:, None, :2] + table.box[:, None, 2:] + spare
-    inside = ((points >= low) & (points <= high)).all(-1)
-    return float(inside[table.labelled].mean()) if table.labelled.any() else 1.0
+    return ((points >= low) & (points <= high)).all(-1)
+
+
+def share_in_boxes(points: np.ndarray, table: Table) -> float:
+    """Share of all labelled keypoints that lie in their person's box."""
+    return float(in_boxes(points, table)[table.labelled].mean()) if table.labelled.any() else 1.0
