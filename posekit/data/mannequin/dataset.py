@@ -19,10 +19,10 @@ from posekit.data.mannequin.difficulty import LEVELS, Difficulty, View
 from posekit.data.mannequin.records import annotation_records, header, image_record
 from posekit.data.mannequin.scene import SPLITS, sample_scene
 
-GENERATOR = 1  # raise when pictures or labels change, so that old caches are not mistaken for new ones
+GENERATOR = 2  # raise when pictures or labels change, so that old caches are not mistaken for new ones
 SCENES = {"train": 3000, "val": 500, "test": 500}
 PART = 48  # scenes that are written and remembered together
-BATCH = 8  # scenes rendered together
+BATCH = 4  # scenes rendered together
 
 
 class Mannequin(PeopleDataset):
@@ -100,7 +100,10 @@ class Mannequin(PeopleDataset):
 
         out = np.empty((len(self.people.image_ids), *self.size, 3), np.uint8)
         for i in range(len(out)):
-            out[i] = cv2.imread(self.image_file(i))[..., ::-1]
+            picture = cv2.imread(self.image_file(i))
+            if picture is None:
+                raise ValueError(f"{self.image_file(i)}: no readable picture; delete it and open the dataset again")
+            out[i] = picture[..., ::-1]
         return out
 
     def _digest(self) -> str:

@@ -21,20 +21,26 @@ PAINTS = np.array([
 ])  # fmt: skip
 
 
+UPRIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+def _three(value) -> tuple:
+    return (value,) * 3 if isinstance(value, int | float) else tuple(value)
+
+
 @dataclass
 class Prims:
     """Rounded boxes as growing lists; `arrays` makes them (O, ...) float64."""
 
-    rows: list[np.ndarray] = field(default_factory=list)
+    rows: list[list[float]] = field(default_factory=list)
     material: list[int] = field(default_factory=list)
     owner: list[int] = field(default_factory=list)
 
     def add(self, centre, half, material: int, *, bevel=0.012, turn=None, taper: float = 0.0, owner: int = -1) -> None:
         """A box of half sizes (3) about a centre (3), metres; bevel: radius (scalar or 3) of its edges; turn (3, 3)."""
-        half = np.broadcast_to(np.asarray(half, float), 3)
-        bevel = np.minimum(np.broadcast_to(np.asarray(bevel, float), 3), half)
-        R = np.eye(3) if turn is None else turn
-        self.rows.append(np.concatenate([np.asarray(centre, float), R.ravel(), half, bevel, [taper]]))
+        half, bevel = _three(half), _three(bevel)
+        bevel = tuple(min(b, h) for b, h in zip(bevel, half))
+        self.rows.append([*centre, *(UPRIGHT if turn is None else turn.ravel()), *half, *bevel, taper])
         self.material.append(material)
         self.owner.append(owner)
 

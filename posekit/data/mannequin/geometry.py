@@ -19,7 +19,7 @@ from posekit.data.mannequin.scene import Scene
 
 SAMPLES = 2  # per pixel and axis
 COARSE_UNTIL = 256  # pixels of height
-SHADOW_STRIDE = 3  # every third vertex casts the shadow of three
+SHADOW_STRIDE = 4  # every fourth vertex casts the shadow of four
 SHADOW_CELL = 0.006  # square metres of a thing's surface for one shadow point
 KINDS = ("body", "head", *body.HAIR_STYLES, *body.HATS, "0.5", "0.72")  # the last two are skirts, by length
 
@@ -160,8 +160,9 @@ class Geometry:
         self.picture.append(picture[:, None].expand(p, F).reshape(-1))
         self.count += p * V
 
-    def cast(self, x, y, z, area, cameras: Cameras, picture: torch.Tensor) -> None:
+    def cast(self, position, area, cameras: Cameras, picture: torch.Tensor) -> None:
         """Surface points (p, N) of ``area`` square metres -> where they darken the floor, at half the resolution."""
+        x, y, z = position
         y = y.clamp(min=0)
         k = y / cameras.ly
         sun, weight = self._ground(x - cameras.lx * k, z - cameras.lz * k, cameras, picture)
@@ -239,7 +240,7 @@ def add_figures(g: Geometry, scenes: list[Scene], cameras: Cameras, device: str)
         region = index[:, None] * 7 + m.face_part
         form = (m.first_form + torch.arange(len(m.faces), device=device)).expand(len(index), -1)
         g.add(position, normal, m.occlusion, view, m.faces, region, owner, picture, form)
-        g.cast(*(c[:, ::SHADOW_STRIDE] for c in position), m.area * SHADOW_STRIDE * 0.6, view, picture)
+        g.cast(tuple(c[:, ::SHADOW_STRIDE] for c in position), m.area * SHADOW_STRIDE * 0.6, view, picture)
 
 
 def worn(person) -> list[str]:
@@ -337,4 +338,4 @@ def add_things(g: Geometry, scenes: list[Scene], cameras: Cameras, people: int, 
     xyz = [turn(point, i) + c[i] for i in range(3)]
     share = (area / (number + 1e-9)).index_select(0, side)[:, None]
     pictures = picture.index_select(0, thing)
-    g.cast(*xyz, share * 0.55, cameras.take(pictures), pictures)
+    g.cast(xyz, share * 0.55, cameras.take(pictures), pictures)

@@ -62,6 +62,11 @@ def _stride(a: Angles, rng: np.random.Generator, swing: float, knee: float, elbo
     a.leg_out, a.toes = [2.0, 2.0], [0.0, 0.0]
 
 
+def _run(a, rng):
+    _stride(a, rng, 42, 75, 85)
+    a.lean = rng.uniform(5, 20)
+
+
 def _wave(a, rng):
     _arms(a, 0, rng.uniform(0, 40), rng.uniform(70, 150), rng.uniform(-40, 20), rng.uniform(40, 110))
 
@@ -184,7 +189,7 @@ _MAKERS = {
     "stand": lambda a, rng: None,
     "contrapposto": _contrapposto,
     "walk": lambda a, rng: _stride(a, rng, 26, 28, 18),
-    "run": lambda a, rng: (_stride(a, rng, 42, 75, 85), setattr(a, "lean", rng.uniform(5, 20))),
+    "run": _run,
     "wave": _wave, "cheer": _cheer, "reach": _reach, "hands_on_head": _hands_on_head, "arms_crossed": _arms_crossed,
     "phone": _phone, "sit": _sit, "squat": _squat, "bow": _bow, "lunge": _lunge, "kick": _kick, "throw": _throw,
     "balance": _balance, "crawl": _crawl, "jump": _jump,

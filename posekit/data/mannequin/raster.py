@@ -18,7 +18,7 @@ FACE_BITS = 32
 NEAR = 0.25  # metres
 BEYOND = 1e7  # samples; an edge that bounds nothing
 
-Corners = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+Corners = tuple[torch.Tensor, ...]  # of the three corners
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Planes:
         inverse = 1.0 / area.clamp(min=1e-6)
         self.a1, self.a2, self.b1, self.b2 = dy2 * inverse, dy1 * inverse, dx2 * inverse, dx1 * inverse
 
-    def __call__(self, c: Corners) -> Corners:
+    def __call__(self, c: Corners) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Values (F,) at the corners -> at, dx, dy (F,)."""
         d1, d2 = c[1] - c[0], c[2] - c[0]
         gx, gy = d1 * self.a1 - d2 * self.a2, d2 * self.b2 - d1 * self.b1
@@ -79,12 +79,11 @@ def _spans(x: Corners, y: Corners, height: int, width: int) -> tuple[torch.Tenso
         table += [slope, y[a], x[a] - BEYOND * (dy >= 0), x[a] + BEYOND * (dy <= 0)]
     first, *edges = torch.stack(table).index_select(1, face)
     row = first.add_(step)
-    left = right = None
+    left, right = row.new_full(row.shape, -BEYOND), row.new_full(row.shape, BEYOND)
     for slope, y0, low, high in (edges[0:4], edges[4:8], edges[8:12]):
         crossing = slope.mul_(row - y0)
         low, high = low.add_(crossing), high.add_(crossing)
-        left = low if left is None else torch.maximum(left, low)
-        right = high if right is None else torch.minimum(right, high)
+        left, right = torch.maximum(left, low), torch.minimum(right, high)
     left = (left - 1e-3).ceil_().clamp_(0, width)
     right = (right + 1e-3).floor_().clamp_(-1, width - 1)
     return face, row, left, (right - left + 1).clamp_(min=0).long()
@@ -113,9 +112,7 @@ def rasterise(x: Corners, y: Corners, w: Corners, picture: torch.Tensor, size: t
     won = nonzero(best.index_select(0, position) == key)
     span = span.index_select(0, won)
     column = left.index_select(0, span).add_(step.index_select(0, won))
-    return Visible(
-        position.index_select(0, won), row.index_select(0, span), column, face.index_select(0, span), best
-    )
+    return Visible(position.index_select(0, won), row.index_select(0, span), column, face.index_select(0, span), best)
 
 
 def nonzero(mask: torch.Tensor) -> torch.Tensor:

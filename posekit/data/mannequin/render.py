@@ -166,10 +166,10 @@ def _visibility(scene: Scene, visible: Visible, first: int, faces: _Faces, owner
     size = np.array([max(p.stature, p.girth[2, 2]) for p in scene.people])[:, None]
     flesh = body.FLESH * size + np.array([p.belly for p in scene.people])[:, None] * np.isin(np.arange(17), (11, 12))
     own = (owner[i // 2, j // 2] == me) & (who == me)
-    visible = inside & own & (front >= z - flesh)
+    clear = inside & own & (front >= z - flesh)
     cover = np.where(own, 1, np.where((who == 0) | (who == me), 3, 2))
-    hidden_by = np.where(inside & ~visible, cover, 0)
-    flags = np.where(inside, np.where(visible, 2, 1), 0)
+    hidden_by = np.where(inside & ~clear, cover, 0)
+    flags = np.where(inside, np.where(clear, 2, 1), 0)
     return flags.astype(np.uint8), hidden_by.astype(np.uint8), xy, z
 
 
@@ -183,7 +183,8 @@ def render(scenes: list[Scene], *, device: str = "cpu") -> list[Rendered]:
     add_things(g, scenes, cameras, sum(len(s.people) for s in scenes), device)
     vertices = [torch.cat(c) for c in zip(*g.vertices)]
     faces = _front_faces(g, vertices)
-    visible = rasterise(*faces.corners, faces.labels[0], (B, rows, columns))
+    x, y, w = faces.corners
+    visible = rasterise(x, y, w, faces.labels[0], (B, rows, columns))
     seen, samples = _seen(faces, visible)
     picture, region, owner, form = seen.labels
     coordinates = torch.cat([forms(g.fine, device), *g.own_forms], 1).index_select(1, form)

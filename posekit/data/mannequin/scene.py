@@ -183,9 +183,7 @@ def _room(rng, scene: Scene, m: Materials, prims, distance: float, far: float, k
         _wall(rng, scene, m, prims, behind, WALLS, True)
         if rng.random() < 0.35 * knobs.clutter:  # a rug
             c = linear(furniture.PAINTS[rng.integers(len(furniture.PAINTS))])
-            rug = m.add(
-                c, c * 0.5, pattern=pick(rng, ("damask", "plaid", "carpet", "argyle", "rugby")), period=0.9
-            )
+            rug = m.add(c, c * 0.5, pattern=pick(rng, ("damask", "plaid", "carpet", "argyle", "rugby")), period=0.9)
             prims.add(
                 (rng.normal(0, 0.4), 0.006, -distance + rng.normal(0, 0.3)),
                 (rng.uniform(0.7, 1.2), 0.006, rng.uniform(0.5, 0.9)),
@@ -262,11 +260,11 @@ def _light(rng, scene: Scene, knobs: Difficulty) -> None:
 def sample_scene(seed: int, split: str, index: int, knobs: Difficulty, size: tuple[int, int]) -> Scene:
     """Draw scene ``index`` of a split. It depends on these arguments alone.
 
-    Poses and views come from one stream, looks and rooms from another, so the levels of the cue ladder show the same
-    poses from the same side.
+    Poses and views, looks, bags and rooms come from streams of their own, so the levels of the cue ladder show the
+    same people in the same poses and rooms, from the same side.
     """
     key = (seed, SPLITS[split], index)
-    rng, look = (np.random.default_rng(np.random.SeedSequence(key, spawn_key=(s,))) for s in (0, 1))
+    rng, look, bag, room = (np.random.default_rng(np.random.SeedSequence(key, spawn_key=(s,))) for s in range(4))
     share = rng.uniform(*knobs.size_range)
     focal, R, eye, distance = _camera(rng, size, share)
     spots = _stand(rng, int(rng.integers(1, knobs.people + 1)), size, focal, distance, knobs)
@@ -290,20 +288,20 @@ def sample_scene(seed: int, split: str, index: int, knobs: Difficulty, size: tup
     scene = Scene(focal, R, eye, size, people, poses, yaw, rotations, origins, joints)
     for k, pose in enumerate(poses):
         if pose == "sit" and knobs.pose_spread > 0.3:
-            top = origins[k, 0, 1] - 0.105 * stature[k] * people[k].girth[0, 2] / stature[k]
+            top = origins[k, 0, 1] - 0.105 * people[k].girth[0, 2]
             behind = rotations[k, 0] @ np.array((0, 0, -0.06))
-            furniture.stool(look, prims, materials, origins[k, 0] + behind, max(float(top), 0.12))
-        if knobs.cue == "natural" and look.random() < 0.14:
-            _backpack(look, prims, materials, scene, k)
+            furniture.stool(room, prims, materials, origins[k, 0] + behind, max(float(top), 0.12))
+        if knobs.cue == "natural" and bag.random() < 0.14:
+            _backpack(bag, prims, materials, scene, k)
     far = float(-spots[:, 1].min())
-    _room(look, scene, materials, prims, distance, far, knobs)
-    if look.random() < knobs.occlusion * 0.7:
-        d = distance * look.uniform(0.62, 0.85)
+    _room(room, scene, materials, prims, distance, far, knobs)
+    if room.random() < knobs.occlusion * 0.7:
+        d = distance * room.uniform(0.62, 0.85)
         half = size[1] / 2 / focal
         furniture.place(
-            look, prims, materials, furniture.OCCLUDERS, np.array((look.uniform(-0.9, 0.9) * half * d, 0.0, -d))
+            room, prims, materials, furniture.OCCLUDERS, np.array((room.uniform(-0.9, 0.9) * half * d, 0.0, -d))
         )
-    _light(look, scene, knobs)
+    _light(room, scene, knobs)
     scene.prims = prims.arrays()
     scene.materials, scene.decals = np.array(materials.rows), np.array(materials.decals)
     return scene

@@ -67,7 +67,7 @@ class Materials:
     """Rows of surface descriptions; an index into them is what geometry carries."""
 
     def __init__(self) -> None:
-        self.rows: list[np.ndarray] = []
+        self.rows: list[list[float]] = []
         self.decals: list[np.ndarray] = []
 
     def add(
@@ -75,13 +75,11 @@ class Materials:
         gloss: float = 0.05, decal: str = "none", place=(0.0, 0.0, 1.0, 1.0), inks=None,
     ) -> int:  # fmt: skip
         """Colours are linear; `period` metres of one texture tile; `place` is the decal's centre and size in metres."""
-        colour = np.asarray(colour, float)
-        second = colour * 0.8 if second is None else np.asarray(second, float)
-        k = PATTERNS.index(pattern)
-        self.rows.append(
-            np.array([*colour, *(second - colour), 1 / period, 1 / period, *offset, k, DECALS.index(decal),
-                      place[0], place[1], 1 / place[2], 1 / place[3], gloss, 0.0])
-        )  # fmt: skip
+        second = [c * 0.8 for c in colour] if second is None else second
+        self.rows.append([
+            *colour, *(b - a for a, b in zip(colour, second)), 1 / period, 1 / period, *offset,
+            PATTERNS.index(pattern), DECALS.index(decal), place[0], place[1], 1 / place[2], 1 / place[3], gloss, 0.0,
+        ])  # fmt: skip
         self.decals.append(np.zeros(12) if inks is None else np.asarray(inks, float).reshape(12))
         return len(self.rows) - 1
 
