@@ -164,6 +164,22 @@ def test_learning_beats_the_blank_map(tmp_path):
     assert meta["metrics"] == result.metrics and meta["model"]["codec"]["loss"]["kind"] == "cross_entropy"
 
 
+def test_trained_weights_load_by_name_with_their_codec(tmp_path):
+    """Logits of a cross-entropy network, decoded as plain heatmaps, would give no keypoint at all."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = create_model("tiny_simple_baseline", num_keypoints=2, input_size=(32, 32))
+    images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    loader = training.ArrayLoader(images, torch.full((16, 2, 2), 12.0), batch_size=8)
+    training.fit(net, loader, None, training.quick_ce(samples=16, batch_size=8), out_dir=tmp_path, seed=0)
+    loaded = create_model(
+        "tiny_simple_baseline", num_keypoints=2, input_size=(32, 32), weights=tmp_path / training.WEIGHTS
+    )
+    assert loaded.codec == net.codec and loaded.codec.loss.kind == "cross_entropy"
+    for a, b in zip(net.state_dict().values(), loaded.state_dict().values()):
+        assert torch.equal(a, b)
+
+
 def test_nan_loss_ends_with_a_sentence_and_keeps_the_checkpoint(tmp_path):
     net, loader = make_net(), make_loader()
 

@@ -16,13 +16,14 @@ import re
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from posekit.codecs import Codec
 from posekit.models.base import ModelError, PoseModel
 
 WRAPPERS = ("state_dict", "best_state_dict", "model", "model_state_dict")
@@ -75,7 +76,22 @@ def load_weights(model: PoseModel, source: str | Path | Mapping[str, Any]) -> Lo
     else:
         name, entries = Path(source).name, read_checkpoint(source)
     state = unwrap(entries, name)
-    return fill(model, state, name)
+    report = fill(model, state, name)
+    if not isinstance(source, Mapping):
+        adopt_codec(model, source)
+    return report
+
+
+def adopt_codec(model: PoseModel, path: str | Path) -> None:
+    """Let a network decode as it was trained: our own files hold their codec, others leave the network's own.
+
+    Logits of a cross-entropy network read as plain heatmaps would have no positive cell, hence no keypoint.
+    """
+    if Path(path).suffix != ".safetensors":
+        return
+    facts = read_safetensors(path)[1]
+    if "codec" in facts:
+        model.codec = replace(Codec.from_dict(json.loads(facts["codec"])), input_size=model.codec.input_size)
 
 
 def fill(model: PoseModel, state: dict[str, Tensor], source: str) -> LoadReport:
@@ -232,6 +248,12 @@ def legacy_globals(path: Path) -> list[str]:
     return sorted(f"{module}.{name}" for module, name in names | modern)
 
 
+def own_facts(model: PoseModel) -> dict[str, str]:
+    """What our weight files say of their network: its configuration and codec, as JSON strings."""
+    codec = json.dumps(model.codec.to_dict())
+    return {"format": "posekit", "model": json.dumps(model.config), "codec": codec}
+
+
 def save_weights(model: PoseModel, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
     """Write a network's weights as safetensors, with what ``create_model`` needs to build it again inside.
 
@@ -244,7 +266,7 @@ def save_weights(model: PoseModel, path: str | Path, *, metadata: Mapping[str, s
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    facts = {**(metadata or {}), "format": "posekit", "model": json.dumps(model.config)}
+    facts = {**(metadata or {}), **own_facts(model)}
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(tensors, temporary, metadata=facts)

@@ -22,8 +22,17 @@ class TrainingError(RuntimeError):
     """A run that cannot go on or start; the message is one sentence and says what is left on disk."""
 
 
-def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
+def save_tensors(
+    path: Path,
+    tensors: Mapping[str, torch.Tensor],
+    meta: Mapping[str, Any],
+    *,
+    facts: Mapping[str, str] | None = None,
+) -> None:
     """Write tensors and JSON metadata (under the key "posekit") as one safetensors file, whole or not at all.
+
+    Args:
+        facts: more metadata, as strings.
 
     Raises:
         TrainingError: the disk refuses; what stood under the name before is untouched.
@@ -33,7 +42,7 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], meta: Mapping[
     part = path.with_name(path.name + ".part")
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     try:
-        save_file(plain, part, metadata={"posekit": json.dumps(meta)})
+        save_file(plain, part, metadata={**(facts or {}), "posekit": json.dumps(meta)})
         with open(part, "rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)

@@ -21,6 +21,8 @@ from torch import nn
 
 from posekit import inference
 from posekit.inference import Network
+from posekit.models.base import PoseModel
+from posekit.models.checkpoints import own_facts
 from posekit.training.arrays import Loader
 from posekit.training.checkpoint import (
     TrainingError,
@@ -303,7 +305,9 @@ class _Run:
             self.model.load_state_dict(self.average.weights)
         self.model.eval()
         meta = {**self.config, "digest": self.digest, "metrics": metrics}
-        save_tensors(self.folder / WEIGHTS, self.model.state_dict(), meta)
+        # So that create_model(name, weights=...) finds them like any of our weight files, codec included.
+        facts = own_facts(self.model) if isinstance(self.model, PoseModel) else None
+        save_tensors(self.folder / WEIGHTS, self.model.state_dict(), meta, facts=facts)
 
     def _kept_weights(self) -> _Swapped:
         return _Swapped(self.model, self.average.weights if self.average else None)
