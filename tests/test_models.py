@@ -13,6 +13,7 @@ from posekit.codecs.associative_embedding import TagMaps
 from posekit.models import ModelError, Supervision, create_model, list_models, load_weights, model_options, save_weights
 from posekit.models.base import widen_gaussian
 from posekit.models.dpn import dilation_schedule
+from posekit.models.psa import PolarizedSelfAttention
 from posekit.skeletons import COCO17
 
 PAPERS = """
@@ -34,6 +35,8 @@ FAMILIES = [  # the full networks that between them hold every layer
     "dpn2_32",
     "bottomup_hrnet_w32_sr",
 ]
+
+ATTENTION_PARTS = ("q_right", "v_right", "up", "q_left", "v_left")
 
 
 def meta_model(name: str, **options) -> nn.Module:
@@ -233,6 +236,19 @@ def test_images_of_a_wrong_size_are_answered_in_a_sentence():
 def test_options_are_listed_with_defaults():
     assert model_options("hrnet_w32") == {"exchange": "within", "predict_from": 0, "attention": None}
     assert model_options("dpn4_64") == {"dilations": "decreasing", "bridge": True}
+
+
+def test_polarized_attention_is_the_papers_formula():
+    """Equations 2 and 3 of the paper, written as sums, in the parallel layout."""
+    torch.manual_seed(0)
+    attention, x = PolarizedSelfAttention(6), torch.randn(2, 6, 3, 4)
+    q, v, up, q_mean, v_map = (getattr(attention, f"conv_{part}").weight[:, :, 0, 0] for part in ATTENTION_PARTS)
+    where = torch.einsum("oc,bchw->bohw", q, x).flatten(2).softmax(-1).view(2, 3, 4)
+    channels = torch.einsum("cd,bd->bc", up, torch.einsum("dc,bchw,bhw->bd", v, x, where)).sigmoid()
+    which = torch.einsum("dc,bchw->bd", q_mean, x).div(12).softmax(-1)
+    places = torch.einsum("dc,bchw,bd->bhw", v_map, x, which).sigmoid()
+    expected = x * channels[:, :, None, None] + x * places[:, None]
+    torch.testing.assert_close(attention(x), expected)
 
 
 # --- supervision ---------------------------------------------------------------------------------------------------
