@@ -186,6 +186,7 @@ def _write(committed: Path, jobs: int) -> int:
     if not all(result.ok for result in results):
         return 1
     write_manifest(fresh, [result.output for result in results])
+    write_bytes(fresh / "times.json", (build / "notebooks" / "figures" / "times.json").read_bytes())
     committed.mkdir(exist_ok=True)
     for stale in {p.name for p in committed.glob("*.png")} - {p.name for p in fresh.glob("*.png")}:
         (committed / stale).unlink()
