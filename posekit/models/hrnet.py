@@ -76,7 +76,9 @@ class ExchangeUnit(nn.ModuleList):
             term = path(branches[j])
             resized = F.interpolate(term, size=size, mode=self.upsampling, align_corners=align) if j > target else term
             terms.append(resized)
-        return F.relu(sum(terms[1:], start=terms[0]))
+        return F.relu(
+            sum(terms[1:], start=terms[0]), inplace=True
+        )  # the sum is new memory: there are two branches or more
 
 
 class StageModule(nn.Module):
