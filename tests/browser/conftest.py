@@ -92,7 +92,8 @@ def chromium() -> str:
 @contextmanager
 def jupyterlab(folder: Path) -> Iterator[str]:
     """Address of a JupyterLab that serves a copy of the course's and the tests' notebooks from a folder."""
-    root = folder / "root"
+    root = folder / "root" / "notebooks"
+    shutil.copytree(PROJECT / "figures", folder / "root" / "figures")
     root.mkdir()
     for source in (PROJECT / "notebooks", Path(__file__).parent / "notebooks"):
         for notebook in source.glob("*.ipynb"):
@@ -114,7 +115,7 @@ def jupyterlab(folder: Path) -> Iterator[str]:
     }
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-        "--ServerApp.port_retries=0", "--IdentityProvider.token=t", f"--ServerApp.root_dir={root}",
+        "--ServerApp.port_retries=0", "--IdentityProvider.token=t", f"--ServerApp.root_dir={root.parent}",
         "--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly",
     ]  # fmt: skip
     with open(folder / "lab.log", "w") as log:
@@ -148,10 +149,16 @@ class Notebook:
         self.page = page
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+        page.on("console", self._keep_error)
+
+    def _keep_error(self, message: Any) -> None:
+        # Before the first `make figures` the pictures that notebooks embed are not there.
+        absent = "/figures/" in message.location["url"] and not (PROJECT / "figures" / "manifest.json").is_file()
+        if message.type == "error" and not absent:
+            self.errors.append(f"{message.text} {message.location['url']}")
 
     def open(self, url: str, name: str) -> None:
-        self.page.goto(f"{url}/lab/tree/{name}?token=t&reset")
+        self.page.goto(f"{url}/lab/tree/notebooks/{name}?token=t&reset")
         self.page.wait_for_function("() => window.jupyterapp")
         self.page.evaluate(READY)
         # Without this, cells out of view are not in the page and neither are their widgets.

@@ -48,7 +48,7 @@ def test_the_slider_of_notebook_05(notebook):
 def test_the_joint_of_notebook_03(notebook):
     opened = notebook(name_of("03"))
     cell = opened.cell("joint_dragger(").last
-    joint = cell.locator("button.joint.chosen")
+    joint = cell.locator("button.joint.chosen")  # one: the widget is shown once, although it is the cell's value
     joint.scroll_into_view_if_needed()
     readout = cell.locator("output")
     before = readout.inner_text()
@@ -56,11 +56,11 @@ def test_the_joint_of_notebook_03(notebook):
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     opened.page.mouse.move(x, y)
     opened.page.mouse.down()
-    opened.page.mouse.move(x + 30, y + 15, steps=5)
+    opened.page.mouse.move(x - 30, y + 15, steps=5)  # inward: a joint stops at the edge
     opened.page.mouse.up()
     assert readout.inner_text() != before
     after = readout.inner_text()
-    joint.press("ArrowRight")
+    joint.press("ArrowUp")
     assert readout.inner_text() != after
     opened.shot("notebook-03-joint", cell)
     assert not opened.errors, opened.errors

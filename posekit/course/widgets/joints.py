@@ -44,6 +44,17 @@ class JointDragger(anywidget.AnyWidget):
     keypoints: Any = traitlets.List().tag(sync=True)
     chosen = traitlets.Int().tag(sync=True)
     oks = traitlets.Float().tag(sync=True)
+    shown_in = 0  # number of the cell run that shows it
+    fallback: tuple[bytes, str] = (b"", "")
+
+    def _ipython_display_(self) -> None:
+        """Show it, but not a second time where it is the value of the cell that made it."""
+        from IPython import get_ipython
+
+        run = get_ipython().execution_count
+        if self.shown_in != run:
+            self.shown_in = run
+            explorer.show_widget(self, *self.fallback)
 
 
 def joint_dragger(
@@ -117,7 +128,8 @@ def joint_dragger(
         chosen=chosen,
         oks=1.0,
     )
-    explorer.show_widget(widget, figures.as_png(first), alt)
+    widget.fallback = figures.as_png(first), alt
+    widget._ipython_display_()
     return widget
 
 
