@@ -302,7 +302,7 @@ def add_things(g: Geometry, scenes: list[Scene], cameras: Cameras, people: int, 
     picture = torch.as_tensor(np.repeat(np.arange(len(scenes)), counts), device=device)
     owner = torch.as_tensor(np.concatenate([s.prims[2] for s in scenes]) + 1, device=device)
     direction, sign, faces, pick = _box(device)
-    c = [rows[:, i : i + 1] for i in range(19)]
+    c = rows.t().contiguous().unsqueeze(-1).unbind(0)
     half, bevel, taper = c[12:15], c[15:18], c[18]
     local = [sign[i] * (half[i] - bevel[i]) + direction[i] * bevel[i] for i in range(3)]
     widen = 1.0 + taper * (local[1] / half[1])
@@ -333,7 +333,7 @@ def add_things(g: Geometry, scenes: list[Scene], cameras: Cameras, people: int, 
     a, b = ((0.5 + step * k) % 1.0 * 2.0 - 1.0 for k in (0.7548776662, 0.5698402910))
     across = 1.0 - 2.0 * (step % 2)
     unit = [torch.where(axis == i, across, torch.where((axis + 2) % 3 == i, a, b)) for i in range(3)]
-    c = [col.view(-1).index_select(0, thing)[:, None] for col in c]
+    c = rows.t().contiguous().index_select(1, thing).unsqueeze(-1).unbind(0)
     point = [unit[i][:, None] * c[12 + i] for i in range(3)]
     xyz = [turn(point, i) + c[i] for i in range(3)]
     share = (area / (number + 1e-9)).index_select(0, side)[:, None]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 SIZE, LEVELS = 256, 6
+OFFSETS = [sum((SIZE >> k) ** 2 for k in range(level)) for level in range(LEVELS)]  # of mip levels in a pattern
 WEAVES = (
     "plain", "stripes", "pinstripes", "rugby", "vertical", "gingham", "plaid", "dots", "heather", "denim", "camouflage",
     "argyle", "floral", "chevron", "knit",
@@ -148,9 +149,8 @@ def _pattern(name: str, rng: np.random.Generator) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def pattern_bank() -> tuple[np.ndarray, np.ndarray]:
-    """All patterns with mip levels: flat (T,) uint8 weights and (LEVELS,) offsets of the levels of one pattern."""
-    offsets = np.cumsum([0] + [(SIZE >> level) ** 2 for level in range(LEVELS - 1)])
+def pattern_bank() -> np.ndarray:
+    """(T,) uint8 weights of all patterns, each with its mip levels one after the other."""
     flat = []
     for i, name in enumerate(PATTERNS):
         level = np.clip(_pattern(name, np.random.default_rng((17, i))), 0, 1)
@@ -158,7 +158,7 @@ def pattern_bank() -> tuple[np.ndarray, np.ndarray]:
             flat.append(np.round(level * 255).astype(np.uint8).ravel())
             n = len(level) // 2
             level = level.reshape(n, 2, n, 2).mean((1, 3))
-    return np.concatenate(flat), offsets
+    return np.concatenate(flat)
 
 
 def _face(name: str) -> np.ndarray:
@@ -242,9 +242,9 @@ class Bank:
     @staticmethod
     @lru_cache(maxsize=4)
     def on(device: str) -> Bank:
-        flat, offsets = pattern_bank()
+        flat = pattern_bank()
         stride = len(flat) // len(PATTERNS)
-        return Bank(torch.as_tensor(flat, device=device), torch.as_tensor(offsets, device=device), stride)
+        return Bank(torch.as_tensor(flat, device=device), torch.tensor(OFFSETS, device=device), stride)
 
 
 def _octave(texels: torch.Tensor) -> torch.Tensor:
@@ -269,14 +269,17 @@ def trilinear(bank: Bank, pattern: int, u: torch.Tensor, v: torch.Tensor, footpr
     u, v = u - u.floor(), v - v.floor()
     t = bank.texels
     levels = []
-    for level in (low, low + 1):
+    first, final = (int(m) for m in torch.aminmax(low))
+    # A wall is mostly within one octave; plain numbers then take the place of tables.
+    for level in (first, first + 1) if first == final else (low, low + 1):
         n = SIZE >> level
         last = n - 1
         x, y = u * n - 0.5, v * n - 0.5
         x0, y0 = x.floor(), y.floor()
         fx, fy = x - x0, y - y0
         x0, y0 = x0.int() & last, y0.int() & last
-        start = bank.offsets.index_select(0, level) + pattern * bank.stride
+        offset = OFFSETS[level] if isinstance(level, int) else bank.offsets.index_select(0, level)
+        start = offset + pattern * bank.stride
         r0, r1 = start + y0 * n, start + ((y0 + 1) & last) * n
         x1 = (x0 + 1) & last
         a, b, c, d = (t.index_select(0, r + x_).float() for r, x_ in ((r0, x0), (r0, x1), (r1, x0), (r1, x1)))
