@@ -14,9 +14,9 @@ class Difficulty:
     """What makes a picture hard; every field is independent of the others. Vary one with ``dataclasses.replace``.
 
     Args:
-        cue: front/back cue. "natural": hair, face, hats, zips, logos, backpacks as they come; "face": a clear face in
-            front and dark hair or a dark scarf behind, nothing that confuses; "bib": as "face", and the torso is
-            yellow-orange in front and navy behind.
+        cue: front/back cue. "natural": hair, face, hats, zips, logos, backpacks as they come; "face": a clear face
+            under a white band in front, dark hair or a dark scarf behind, nothing that confuses; "bib": as "face",
+            and the torso is yellow-orange in front and navy behind.
         view: yaw mix. "balanced": 40 % front, 20 % side, 40 % back; "front": 68 / 18 / 14 %.
         poses: "all" of the modes or only the "calm" ones (standing, walking, gestures).
         pose_spread: 0 upright and stiff to 1 the full ranges.

@@ -73,7 +73,9 @@ def _front_faces(g: Geometry, vertices: list[torch.Tensor]) -> _Faces:
         return torch.maximum(torch.maximum(c[0], c[1]), c[2])
 
     keep = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0]) > 1e-6
-    keep &= (high(x) >= 0) & (low(x) <= W - 1) & (high(y) >= 0) & (low(y) <= H - 1)
+    for c, end in ((x, W - 1), (y, H - 1)):
+        first, last = low(c).ceil_(), high(c).floor_()
+        keep &= (first <= last) & (last >= 0) & (first <= end)  # some sample's row and column lies within
     keep &= (low(w) > 0) & (high(w) < 1 / NEAR)
     return everything.take(nonzero(keep))
 

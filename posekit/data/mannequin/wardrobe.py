@@ -1,8 +1,8 @@
 """Who the figures are and what they wear: skin tones, hair, garments, and the front/back cue of each level.
 
 Every skin tone, hair colour, hair style and build is drawn with the same odds at every level. The cue of `face` and
-`bib` is made by contrast: where hair is not much darker than the skin before it, a dark scarf is tied over the back
-of the head.
+`bib` is made by contrast: a white band over the forehead, and dark behind: where hair is not much darker than the
+skin, a dark scarf is tied over the back of the head. Between band and scarf everybody's own hair shows.
 """
 
 from __future__ import annotations
@@ -220,22 +220,27 @@ def dress(rng: np.random.Generator, materials: Materials, cue: str, clothing: fl
         (sock if sock != skin_m and hem > 0.3 else skin_m, sock if sock != skin_m and hem > 0.3 else skin_m),
         (shoe, shoe),
     )
-    painted = skin_m if bare and not scarf else (scarf_m if bare or (style == "buzz" and scarf) else hair_m)
-    m[body.HEAD] = ((skin_m, face_m), (painted, painted), (painted, painted))
-    m[body.HAIR] = ((hair_m, hair_m), (scarf_m if scarf else hair_m,) * 2, (scarf_m if scarf else hair_m,) * 2)
+    own, behind = (skin_m if bare else hair_m), (scarf_m if scarf else hair_m)
+    if plain_cue:
+        band = materials.add(linear((252, 250, 244)), linear((236, 234, 228)), gloss=0.02)
+        m[body.HEAD] = ((skin_m, face_m), (behind, band), (behind, own))
+        m[body.HAIR] = ((band, band), (hair_m, hair_m), (behind, behind))
+    else:
+        m[body.HEAD] = ((skin_m, face_m), (own, own), (own, own))
+        m[body.HAIR] = hair_m
     m[body.HAT], m[body.SKIRT] = hat_m, bottom
     thresholds = np.full((PARTS, 2), 9.0)
     thresholds[body.TORSO] = waist, neck
     thresholds[body.ARM, 0] = sleeve
     # Under a skirt the thighs are dressed in its cloth, which hides where they push through it.
     thresholds[body.LEG] = (skirt - 0.2 if skirt else hem), shoe_line
-    thresholds[body.HEAD, 0] = 0.0 if style != "bald" or scarf else 9.0
-    thresholds[body.HAIR, 0] = -0.055
+    thresholds[body.HEAD] = (0.0, 0.045) if plain_cue or not bare else (9.0, 9.0)
+    thresholds[body.HAIR] = -0.05, -0.005
     thickness = np.zeros((PARTS, 3))
     thickness[body.TORSO] = 0.005 + 0.008 * loose[1], 0.007 + 0.016 * loose[0], 0.0
     thickness[body.ARM, 0] = 0.005 + 0.012 * loose[0]
     thickness[body.LEG] = 0.005 + 0.022 * loose[1], 0.003 if sock != skin_m else 0.0, 0.008
-    thickness[body.HEAD, 1] = 0.004 if style != "bald" or scarf else 0.0
+    thickness[body.HEAD, 1:] = 0.004 if plain_cue or not bare else 0.0
     return Person(
         skin=skin, hair_colour=hair, hair_style=style, hat=hat, skirt=skirt, scarf=scarf,
         **built, thresholds=thresholds, materials=m, thickness=thickness,
