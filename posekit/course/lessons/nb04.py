@@ -15,7 +15,7 @@ from posekit.codecs.losses import joint_mse
 from posekit.geometry import crop_affine, crop_box, transform_points
 from posekit.viz import COLOURS, INK, MUTED
 
-CELLS = 64  # side of the square map on which gradients are compared
+CELLS = 128  # side of the square map on which gradients are compared
 CROP = 128  # side of the widget's crop, pixels
 REACH = 40  # how far the widget's loss landscape extends, pixels
 
@@ -24,11 +24,12 @@ def gradient(sigma: float, distances: Sequence[float], loss: str = "mse") -> np.
     """Pull on a predicted peak: derivative of the codec's loss by the peak's distance from the target, per cell.
 
     The prediction is a Gaussian of the target's own width, moved along x; for cross-entropy it is given as logits.
+    Squared errors are summed over the map instead of averaged, so that its size plays no part.
 
     Args:
         sigma: cells.
         distances: cells, (n,).
-        loss: "mse" or "cross_entropy", of a 64x64 map.
+        loss: "mse" or "cross_entropy".
 
     Returns:
         (n,) derivatives, by autograd.
@@ -44,18 +45,18 @@ def gradient(sigma: float, distances: Sequence[float], loss: str = "mse") -> np.
         logits = -(down + (cells - moved).square()[None]) / (2 * sigma**2)
         value = codec.loss((logits.exp() if loss == "mse" else logits)[None, None], target, weights)
         slopes.append(float(torch.autograd.grad(value, moved)[0]))
-    return np.array(slopes)
+    return np.array(slopes) * (CELLS**2 if loss == "mse" else 1)
 
 
 def closed_gradient(sigma: float, distance: float, loss: str = "mse") -> float:
     """The same in closed form, far from the map's border.
 
-    Squared error: ``pi d exp(-d^2 / 4 sigma^2) / (2 h w)``, with HRNet's factor of one half. Cross-entropy:
+    Squared error: ``pi d exp(-d^2 / 4 sigma^2) / 2``, with HRNet's factor of one half. Cross-entropy:
     ``d / sigma^2``.
     """
     if loss == "cross_entropy":
         return distance / sigma**2
-    return math.pi * distance * math.exp(-((distance / (2 * sigma)) ** 2)) / (2 * CELLS**2)
+    return math.pi * distance * math.exp(-((distance / (2 * sigma)) ** 2)) / 2
 
 
 def gradient_figure(sigmas: Sequence[float], *, points: int = 60) -> Any:
@@ -63,19 +64,18 @@ def gradient_figure(sigmas: Sequence[float], *, points: int = 60) -> Any:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.2))
-    distances = np.linspace(0, 24, points)
+    distances = np.linspace(0.25, 24.25, points)
     for ax, loss, title in zip(axes, ("mse", "cross_entropy"), ("squared error", "cross-entropy")):
         for sigma in sigmas:
-            ax.plot(distances, gradient(sigma, distances, loss), label=f"sigma {sigma:g} cells", markevery=6)
+            ax.plot(distances, gradient(sigma, distances, loss), label=f"sigma {sigma:g}", markevery=6)
         ax.set(xlabel="distance of the predicted peak from the target, cells", title=title)
-        ax.set_ylabel("gradient: loss per cell of distance")
     for sigma in sigmas:
         top = sigma * math.sqrt(2)
         axes[0].plot([top], [closed_gradient(sigma, top)], marker="|", markersize=16, color=INK, linestyle="")
-    axes[0].ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
-    axes[0].plot([], [], marker="|", markersize=10, color=INK, linestyle="", label="closed form: top at 1.41 sigma")
-    axes[1].set(yscale="log", ylim=(1e-2, 40))
-    axes[0].legend()
+    axes[0].set(ylabel="pull, summed over the map's cells", ylim=(-0.5, 15))
+    axes[1].set(ylabel="pull", yscale="log", ylim=(1e-2, 60))
+    axes[0].plot([], [], marker="|", markersize=10, color=INK, linestyle="", label="top: 1.41 sigma")
+    axes[0].legend(ncols=3, loc="upper right")
     axes[1].legend(ncols=2, loc="lower right")
     return figure
 
