@@ -182,17 +182,16 @@ def _written(value: Any) -> str:
 
 
 def contact_sheet(pictures: Sequence[bytes], captions: Sequence[str], *, columns: int = 3, width: int = 360) -> bytes:
-    """PNG of up to nine pictures in rows with their captions, on the panel colour of the style."""
+    """PNG of the first twelve pictures in rows with their captions, on the panel colour of the style."""
     import io
 
     from PIL import Image, ImageDraw, ImageFont
 
     from posekit.viz import INK, PANEL
 
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, min(9, len(pictures))).round().astype(int))
     tiles = []
-    for i in chosen:
-        tile = Image.open(io.BytesIO(pictures[i])).convert("RGB")
+    for picture in pictures[:12]:
+        tile = Image.open(io.BytesIO(picture)).convert("RGB")
         tiles.append(tile.resize((width, round(width * tile.height / tile.width)), Image.Resampling.LANCZOS))
     rows = -(-len(tiles) // columns)
     across = min(columns, len(tiles))
@@ -200,12 +199,12 @@ def contact_sheet(pictures: Sequence[bytes], captions: Sequence[str], *, columns
     height = max(tile.height for tile in tiles) + strip
     sheet = Image.new("RGB", (across * (width + gap) + gap, rows * (height + gap) + gap), PANEL)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
-    for n, (i, tile) in enumerate(zip(chosen, tiles)):
+    for n, tile in enumerate(tiles):
         x, y = gap + n % columns * (width + gap), gap + n // columns * (height + gap)
-        pen.text((x, y), captions[i][:56], fill=INK, font=font)
+        pen.text((x, y), captions[n][:56], fill=INK, font=font)
         sheet.paste(tile, (x, y + strip))
     buffer = io.BytesIO()
-    sheet.quantize(128, dither=Image.Dither.NONE).save(buffer, format="png")
+    sheet.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
 

@@ -105,9 +105,12 @@ def joint_dragger(
         pictures, captions = [first], ["nothing moved"]
         for level in (0.95, 0.75, 0.5, 0.1, 0.01):
             moved = truth.copy()
-            moved[chosen, 0] += tolerance(level, skeleton.sigmas[chosen], area)
+            inward = 1 if truth[chosen, 0] < image.shape[1] / 2 else -1
+            moved[chosen, 0] += inward * tolerance(level, skeleton.sigmas[chosen], area)
             pictures.append(_picture(image, truth, moved, seen, area, skeleton, chosen, width))
-            captions.append(f"{joint} at similarity {level}: OKS {_oks(moved, truth, seen, area, skeleton):.3f}")
+            captions.append(
+                f"{joint.replace('_', ' ')} at similarity {level}: OKS {_oks(moved, truth, seen, area, skeleton):.3f}"
+            )
         sheet = explorer.contact_sheet([figures.as_png(p) for p in pictures], captions)
         told = f"{name}: the same person with {joint} moved step by step; {'; '.join(captions)}."
         figures.keep(sheet, f"{name}-sheet", alt=told, setup=setup, function=f"{__name__}.joint_dragger")
