@@ -12,7 +12,7 @@ import pytest
 from posekit.data import Mannequin
 from posekit.data.mannequin import LEVELS, Difficulty
 from posekit.data.mannequin import dataset as dataset_module
-from posekit.data.mannequin.body import HAIR_STYLES
+from posekit.data.mannequin.attire import HAIR_STYLES
 from posekit.data.mannequin.render import render
 from posekit.data.mannequin.scene import sample_scene, sample_yaw
 from posekit.data.mannequin.wardrobe import HAIR_COLOURS, SKIN_TONES

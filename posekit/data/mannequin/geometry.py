@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from posekit.data.mannequin import body, furniture
+from posekit.data.mannequin import attire, body, furniture
 from posekit.data.mannequin.mesh import Template
 from posekit.data.mannequin.raster import expand
 from posekit.data.mannequin.scene import Scene
@@ -21,7 +21,7 @@ SAMPLES = 2  # per pixel and axis
 COARSE_UNTIL = 256  # pixels of height
 SHADOW_STRIDE = 4  # every fourth vertex casts the shadow of four
 SHADOW_CELL = 0.006  # square metres of a thing's surface for one shadow point
-KINDS = ("body", "head", *body.HAIR_STYLES, *body.HATS, "0.5", "0.72")  # the last two are skirts, by length
+KINDS = ("body", "head", *attire.HAIR_STYLES, *attire.HATS, "0.5", "0.72")  # the last two are skirts, by length
 
 
 def make_template(kind: str, fine: bool) -> Template:
@@ -30,11 +30,11 @@ def make_template(kind: str, fine: bool) -> Template:
         return body.body_template(0.0215 if fine else 0.029)
     if kind == "head":
         return body.head_template(0.0115 if fine else 0.0145)
-    if kind in body.HATS:
-        return body.hat_template(kind, 0.0125 if fine else 0.017)
-    if kind in body.HAIR_STYLES:
-        return body.hair_template(kind, 0.0135 if fine else 0.018)
-    return body.skirt_template(float(kind))
+    if kind in attire.HATS:
+        return attire.hat_template(kind, 0.0125 if fine else 0.017)
+    if kind in attire.HAIR_STYLES:
+        return attire.hair_template(kind, 0.0135 if fine else 0.018)
+    return attire.skirt_template(float(kind))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posekit.data.mannequin import body
+from posekit.data.mannequin import attire, body
 from posekit.data.mannequin.textures import DECALS, PATTERNS, WEAVES
 
 # sRGB 8-bit, ten steps from fair to deep (after the Monk scale's range).
@@ -24,7 +24,7 @@ HAIR_COLOURS = {
     "blond": (206, 168, 104), "ginger": (186, 92, 40), "grey": (150, 148, 146), "white": (226, 222, 216),
 }  # fmt: skip
 HAIR_ODDS = np.array((0.26, 0.2, 0.16, 0.06, 0.12, 0.05, 0.09, 0.06))
-STYLES = ("bald", "buzz", *body.HAIR_STYLES)
+STYLES = ("bald", "buzz", *attire.HAIR_STYLES)
 STYLE_ODDS = np.array((0.06, 0.12, 0.2, 0.1, 0.1, 0.07, 0.1, 0.12, 0.07, 0.06))
 # Back of the head against face, linear luminance: below this the contrast reads at 60 pixels of height.
 SCARF_CONTRAST = 0.3
@@ -162,7 +162,7 @@ def dress(rng: np.random.Generator, materials: Materials, cue: str, clothing: fl
     skin = int(rng.integers(len(SKIN_TONES)))
     hair = pick(rng, tuple(HAIR_COLOURS), HAIR_ODDS)
     style = pick(rng, STYLES, STYLE_ODDS)
-    hat = pick(rng, body.HATS) if rng.random() < 0.18 else "none"
+    hat = pick(rng, attire.HATS) if rng.random() < 0.18 else "none"
     sleeve = pick(rng, (0.05, 0.17, 0.24, 0.5, 0.525), (0.12, 0.3, 0.13, 0.25, 0.2))
     hem = pick(rng, (0.22, 0.36, 0.5, 0.8), (0.12, 0.2, 0.08, 0.6))
     skirt = pick(rng, (0.5, 0.72)) if rng.random() < 0.16 * clothing else 0.0
