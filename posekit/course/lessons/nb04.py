@@ -20,7 +20,7 @@ CROP = 128  # side of the widget's crop, pixels
 REACH = 40  # how far the widget's loss landscape extends, pixels
 
 
-def gradient(sigma: float, distances: Sequence[float], loss: str = "mse") -> np.ndarray:
+def gradient(sigma: float, distances: Sequence[float] | np.ndarray, loss: str = "mse") -> np.ndarray:
     """Pull on a predicted peak: derivative of the codec's loss by the peak's distance from the target, per cell.
 
     The prediction is a Gaussian of the target's own width, moved along x; for cross-entropy it is given as logits.
