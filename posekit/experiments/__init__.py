@@ -10,7 +10,7 @@ from posekit.experiments.claims import (
     verdict_counts,
 )
 from posekit.experiments.ledger import NOT_RUN, VERDICTS, Cell, LedgerError, Row, Scope
-from posekit.experiments.runner import Experiment, Judgement, Measurement, Verified, run, verify
+from posekit.experiments.runner import Experiment, Judgement, Measurement, Verified, arrays_of, run, verify
 
 __all__ = [
     "EXPERIMENTS",
@@ -25,6 +25,7 @@ __all__ = [
     "Row",
     "Scope",
     "Verified",
+    "arrays_of",
     "claims",
     "claims_json",
     "format_claims",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from posekit.experiments.bounds import DARK, POST_PROCESSING, QUANTIZATION, RESOLUTION, ROUNDED
 from posekit.experiments.exact import DPM_FIELD, FLIP_ORDER, FLIP_STRIDE1, OKS_SCALE
+from posekit.experiments.far_cues import DISTANT_CUE, DISTANT_CUE_ORDER, LEFT_RIGHT
 from posekit.experiments.runner import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -18,5 +19,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         POST_PROCESSING,
         DARK,
         ROUNDED,
+        DISTANT_CUE,
+        DISTANT_CUE_ORDER,
+        LEFT_RIGHT,
     )
 }

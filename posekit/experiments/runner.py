@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from posekit.experiments import environment, ledger
@@ -17,10 +19,14 @@ from posekit.experiments.ledger import Cell, LedgerError, Row, Scope
 
 @dataclass(frozen=True)
 class Measurement:
-    """Flat numbers of one run, and 95 % intervals of some of them (same names, same units)."""
+    """Flat numbers of one run, and 95 % intervals of some of them (same names, same units).
+
+    ``arrays`` are what a figure needs beyond them; recorded runs keep them beside the ledger, see :func:`arrays_of`.
+    """
 
     metrics: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Experiment:
         judge: measurement -> verdict; sees nothing else.
         tolerance: by which any metric may differ in a rerun elsewhere.
         packages: whose versions matter, besides torch and numpy.
+        network: of the scope.
     """
 
     name: str
@@ -59,6 +66,7 @@ class Experiment:
     judge: Callable[[Measurement], Judgement]
     tolerance: float
     packages: tuple[str, ...] = ()
+    network: str = "none"
 
 
 @dataclass(frozen=True)
@@ -102,10 +110,28 @@ def run(
     if not seeds:
         raise LedgerError(f"test '{experiment.name}' was given no seed; give at least one")
     commit = environment.commit(clean=True) if record else _commit_or_none()
-    rows = [_row(experiment, profile, seed, commit) for seed in seeds]
+    runs = [_run(experiment, profile, seed, commit) for seed in seeds]
+    rows = [row for row, _ in runs]
     if record:
-        ledger.append(folder or environment.DATA / "ledger", rows)
+        folder = folder or environment.DATA / "ledger"
+        ledger.append(folder, rows)
+        for row, arrays in runs:
+            if arrays:
+                _save(_arrays_path(row, folder), arrays)
     return rows
+
+
+def arrays_of(row: Row, *, folder: Path | None = None) -> dict[str, np.ndarray]:
+    """Arrays that a recorded run left for its figures, from ``data/runs`` (``runs`` beside the ledger ``folder``).
+
+    Raises:
+        LedgerError: the file is not there.
+    """
+    path = _arrays_path(row, folder or environment.DATA / "ledger")
+    if not path.is_file():
+        raise LedgerError(f"{row.test}.jsonl, seed {row.seed}: {path.name} is not in {path.parent.name}; restore it")
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
 
 
 def verify(rows: int = 3, *, seed_from: str | None = None, folder: Path | None = None) -> list[Verified]:
@@ -152,18 +178,30 @@ def find(experiment: Experiment | str) -> Experiment:
     return EXPERIMENTS[experiment]
 
 
-def _row(experiment: Experiment, profile: str, seed: int, commit: str) -> Row:
+def _arrays_path(row: Row, folder: Path) -> Path:
+    return Path(folder).parent / "runs" / f"{row.test}-{row.config_hash}-seed{row.seed}.npz"
+
+
+def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    os.replace(temporary, path)
+
+
+def _run(experiment: Experiment, profile: str, seed: int, commit: str) -> tuple[Row, Mapping[str, np.ndarray]]:
     config = dict(experiment.profiles[profile])
     start = time.perf_counter()
     with torch.no_grad():
         measurement = experiment.measure(config, seed)
     wall = time.perf_counter() - start
     judgement = experiment.judge(measurement)
-    return Row(
+    row = Row(
         test=experiment.name,
         claims=experiment.claims,
         kind=experiment.kind,
-        scope=Scope(experiment.dataset, profile),
+        scope=Scope(experiment.dataset, profile, experiment.network),
         config=config,
         config_hash=ledger.config_hash(config),
         seed=seed,
@@ -178,6 +216,7 @@ def _row(experiment: Experiment, profile: str, seed: int, commit: str) -> Row:
         cells=judgement.cells,
         tolerance=experiment.tolerance,
     )
+    return row, measurement.arrays
 
 
 def _commit_or_none() -> str:
