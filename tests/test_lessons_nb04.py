@@ -1,4 +1,4 @@
-"""Notebook 04: graders refuse plausible wrong answers; its teaching helpers agree with closed forms."""
+"""Notebook 04's teaching helpers agree with closed forms and with the package's encoder."""
 
 from __future__ import annotations
 
@@ -7,23 +7,8 @@ import pytest
 import torch
 
 from posekit.codecs import GaussianHeatmap
-from posekit.course.exercises import framework
-from posekit.course.exercises.nb04 import EXERCISES, loop_encode
+from posekit.course.exercises.nb04 import loop_encode
 from posekit.course.lessons import nb04
-
-CASES = [(e, wrong, word) for e in EXERCISES for wrong, word in e.wrong]
-
-
-@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.id)
-def test_right_answer_passes(exercise):
-    assert framework.judge(exercise, exercise.answer).state == "right"
-
-
-@pytest.mark.parametrize(("exercise", "answer", "word"), CASES, ids=[f"{e.id}-{w}" for e, _, w in CASES])
-def test_wrong_answer_is_told_what_is_off(exercise, answer, word):
-    verdict = framework.judge(exercise, answer)
-    assert verdict.state == "off"
-    assert word in verdict.message
 
 
 def test_the_loop_of_the_exercise_is_the_package_s_encoder():

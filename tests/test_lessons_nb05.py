@@ -1,4 +1,4 @@
-"""Notebook 05: graders refuse plausible wrong answers; its teaching helpers agree with closed forms."""
+"""Notebook 05's teaching helpers agree with closed forms and published tables."""
 
 from __future__ import annotations
 
@@ -6,23 +6,7 @@ import numpy as np
 import pytest
 
 from posekit.analysis import flip_bias, quantization_bound
-from posekit.course.exercises import framework
-from posekit.course.exercises.nb05 import EXERCISES
 from posekit.course.lessons import nb05
-
-CASES = [(e, wrong, word) for e in EXERCISES for wrong, word in e.wrong]
-
-
-@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.id)
-def test_right_answer_passes(exercise):
-    assert framework.judge(exercise, exercise.answer).state == "right"
-
-
-@pytest.mark.parametrize(("exercise", "answer", "word"), CASES, ids=[f"{e.id}-{w}" for e, _, w in CASES])
-def test_wrong_answer_is_told_what_is_off(exercise, answer, word):
-    verdict = framework.judge(exercise, answer)
-    assert verdict.state == "off"
-    assert word in verdict.message
 
 
 def test_readers_meet_the_closed_form():
@@ -37,9 +21,10 @@ def test_readers_meet_the_closed_form():
         assert two == pytest.approx(2 * one, rel=0.05), reader
 
 
-def test_soft_argmax_of_a_dull_map_is_drawn_to_the_middle():
-    """The joint lies in the middle of this map, so dullness cannot hurt it there; sharpness must not either."""
-    assert nb05.reader_error("soft-argmax", 4, beta=1.0) > nb05.reader_error("soft-argmax", 4, beta=20.0)
+def test_soft_argmax_errs_when_dull_and_when_sharp():
+    best = nb05.reader_error("soft-argmax", 4, beta=10.0)
+    assert nb05.reader_error("soft-argmax", 4, beta=2.0) > 5 * best  # the background pulls to the middle
+    assert nb05.reader_error("soft-argmax", 4, beta=80.0) > 5 * best  # the peak falls between the cells
 
 
 @pytest.mark.parametrize("split", [1, 2, 3])
