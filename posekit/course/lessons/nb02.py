@@ -176,7 +176,7 @@ def planted(seed: int = 3) -> dict[str, Any]:
     """A small annotation file of twelve people in which five records are wrong; ``FAULTS`` says which and how."""
     rng = np.random.default_rng(seed)
     images = [{"id": i, "file_name": f"{i:06d}.png", "width": 640, "height": 480} for i in (1, 2, 3, 4)]
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for number in range(1, 13):
         w, h = rng.uniform(90, 150), rng.uniform(200, 320)
         x, y = rng.uniform(170, 640 - 1.3 * w - 160), rng.uniform(10, 470 - h)

@@ -30,17 +30,28 @@ def estimator(people: People, rng: np.random.Generator, *, error: float = 1.0, m
     keypoints = people.keypoints + rng.normal(0, 1, (N, K, 2)) * (hard[:, None] * tolerance)[..., None]
     # Scores know something about quality, but not everything.
     scores = 1 / (1 + hard * 2.0 ** rng.normal(0, 0.7, N))
-    found = rng.random(N) >= miss
-    invented = rng.random(N) < miss
-    ghosts = keypoints[invented] + rng.normal(0, 40, (int(invented.sum()), 1, 2))
+    found, invented = np.flatnonzero(rng.random(N) >= miss), np.flatnonzero(rng.random(N) < miss)
+    ghosts = keypoints[invented] + rng.normal(0, 40, (len(invented), 1, 2))
     image_ids = people.image_ids[people.image_index]
     return Detections(
         image_ids=np.concatenate([image_ids[found], image_ids[invented]]),
         keypoints=np.concatenate([keypoints[found], ghosts]),
-        keypoint_scores=np.ones((int(found.sum() + invented.sum()), K)),
+        keypoint_scores=np.ones((len(found) + len(invented), K)),
         scores=np.concatenate([scores[found], scores[invented] * 0.7]),
         source="an imaginary estimator",
     )
+
+
+def portrait(dataset: Any, person: int) -> tuple[np.ndarray, np.ndarray]:
+    """A person cut out of their picture with a fifth of room around: RGB pixels, and their keypoints in them."""
+    from posekit.data.images import read_image
+
+    people = dataset.people
+    picture = read_image(dataset.image_path(people.image_index[person]))
+    x, y, w, h = people.box[person]
+    left, top = max(0, int(x - 0.2 * w)), max(0, int(y - 0.1 * h))
+    cut = picture[top : int(y + 1.1 * h) + 1, left : int(x + 1.2 * w) + 1]
+    return np.ascontiguousarray(cut), people.keypoints[person] - [left, top]
 
 
 def same_as_pycocotools(annotation_file: Any, detections: Detections, folder: Any) -> np.ndarray:
@@ -149,7 +160,7 @@ def clinic(people: People, rng: np.random.Generator) -> list[Patient]:
 
     Only people with all keypoints labelled are kept, so that every skeleton can be drawn whole.
     """
-    people = people.select((people.visibility > 0).all(axis=1))
+    people = people.select(np.flatnonzero((people.visibility > 0).all(axis=1)))
     good = estimator(people, rng, error=0.4, miss=0.0)
     height, width = people.image_sizes[0]
     others = people.image_ids[(np.searchsorted(people.image_ids, good.image_ids) + 1) % len(people.image_ids)]
