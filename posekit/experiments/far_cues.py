@@ -25,7 +25,7 @@ def _arm(dilations: tuple[int, ...], seed: int, steps: int, pictures: int):
 
 def _measure_cue(config: Mapping[str, Any], seed: int) -> Measurement:
     metrics: dict[str, float] = {}
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     schemes = {name: tuple(dilations) for name, dilations in config["schemes"].items()}
     asked = np.ones((2 * distant_cue.REACH + 1,) * 2, bool)
     asked[distant_cue.REACH, distant_cue.REACH] = False
@@ -105,15 +105,15 @@ def _measure_sides(config: Mapping[str, Any], seed: int) -> Measurement:
     half = fields["D=1"] // 2
     metrics = left_right.summary(sides, half_field=half)
     metrics |= {f"receptive field px, {name}": float(field) for name, field in fields.items()}
-    intervals, arrays = {}, {"edges": left_right.EDGES}
+    intervals: dict[str, tuple[float, float]] = {}
+    arrays = {"edges": left_right.EDGES}
     for place, edges in (("within", (0, half)), ("beyond", (half, 1000))):
-        counts = {name: one.counts(np.array(edges)) for name, one in sides.items()}
-        one, other = (tuple(part[:, 0] for part in counts[name]) for name in ("D=1", "DPM"))
+        narrow, wide = (sides[name].counts(np.array(edges)) for name in ("D=1", "DPM"))
         key = f"{place} the field, D=1 minus DPM"
-        metrics[key], low, high = left_right.difference(one, other, seed=seed)  # type: ignore[arg-type]
+        metrics[key], low, high = left_right.difference(narrow, wide, seed=seed)
         intervals[key] = (low, high)
-    for name, one in sides.items():
-        confused, judged = one.counts()
+    for name, seen in sides.items():
+        confused, judged = seen.counts()
         arrays |= {f"confused, {name}": confused.sum(0), f"judged, {name}": judged.sum(0)}
     return Measurement(metrics, intervals, arrays)
 
@@ -126,8 +126,8 @@ def _judge_sides(measurement: Measurement) -> Judgement:
     shares = {key: 100 * value for key, value in m.items()}
     return Judgement(
         word,
-        f"Further than half of D=1's field ({m['receptive field px, D=1']:.0f} px) from the nose, D=1 confuses left and "
-        f"right at {shares['beyond the field, D=1']:.0f} % of the joints and DPM at "
+        f"Further from the nose than half of D=1's field of {m['receptive field px, D=1']:.0f} px, D=1 confuses left "
+        f"and right at {shares['beyond the field, D=1']:.0f} % of the joints and DPM at "
         f"{shares['beyond the field, DPM']:.0f} %; nearer, at {shares['within the field, D=1']:.0f} % and "
         f"{shares['within the field, DPM']:.0f} %.",
         (

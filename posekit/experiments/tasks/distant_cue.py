@@ -139,7 +139,8 @@ def train(dilations: Sequence[int], *, seed: int, steps: int = 500, channels: in
     rng = np.random.default_rng([seed, 0])
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
-        net = CueNet(dilations, channels=channels).to(memory_format=torch.channels_last)
+        net = CueNet(dilations, channels=channels)
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.2)
         history = []

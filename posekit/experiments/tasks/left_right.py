@@ -110,13 +110,13 @@ def difference(
     """Confused share of one network minus another's on the same people, with its 95 % interval.
 
     Args:
-        first, second: confused and judged joints per person, (N,) each.
+        first, second: confused and judged joints per person, (N, 1) each, of :meth:`Sides.counts` with one bin.
         samples: of the bootstrap over people.
         seed: of the bootstrap.
     """
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(len(first[0]), np.full(len(first[0]), 1 / len(first[0])), samples)
-    shares = [(draws @ confused) / np.maximum(draws @ judged, 1) for confused, judged in (first, second)]
+    shares = [(draws @ confused / np.maximum(draws @ judged, 1))[:, 0] for confused, judged in (first, second)]
     low, high = np.quantile(shares[0] - shares[1], [0.025, 0.975])
     value = first[0].sum() / max(first[1].sum(), 1) - second[0].sum() / max(second[1].sum(), 1)
     return float(value), float(low), float(high)
@@ -124,7 +124,7 @@ def difference(
 
 def summary(sides: Mapping[str, Sides], *, half_field: float) -> dict[str, float]:
     """Flat numbers of some networks: confused share by view, by joint, and nearer or further than ``half_field``."""
-    metrics = {}
+    metrics: dict[str, float] = {}
     for name, one in sides.items():
         views = {f"{view} view": rate for view, rate in one.confusion.by_view(one.yaw).items()}
         faced = LeftRightConfusion(
