@@ -78,7 +78,7 @@ def labelled_person(dataset: Any, picture: np.ndarray, person: int) -> Any:
         if flags[k]:
             face = COLOURS["vermillion"] if flags[k] == 2 else "white"
             ax.plot([x], [y], marker="o", markersize=6, markerfacecolor=face, markeredgecolor=INK, linestyle="")
-    ax.add_patch(plt.Rectangle(box[:2] - 0.5, *box[2:], fill=False, edgecolor="white", linewidth=2))
+    ax.add_patch(_rectangle(box, edgecolor="white"))
     _margins(ax, people, person, own)
     view = crop_box(box[None], (3, 4), padding=1.35)[0]
     ax.set(xlim=(view[0], view[0] + view[2]), ylim=(view[1] + view[3], view[1]))
@@ -142,8 +142,7 @@ def crop_view(dataset: Any, picture: np.ndarray, person: int) -> Any:
             (found, "white", "-", "detector's box"),
             (region, COLOURS["ochre"], "--", "what is cut"),
         ):
-            left.add_patch(plt.Rectangle(rectangle[:2] - 0.5, *rectangle[2:], fill=False, edgecolor=colour,
-                                         linewidth=2, linestyle=style, label=words))  # fmt: skip
+            left.add_patch(_rectangle(rectangle, edgecolor=colour, linestyle=style, label=words))
         left.legend(loc="lower left", facecolor=INK, frameon=True, labelcolor="white", framealpha=0.75)
         left.set_title(f"box {found[2]:.0f} x {found[3]:.0f}, cut {region[2]:.0f} x {region[3]:.0f} px")
         right.imshow(crop)
@@ -155,6 +154,14 @@ def crop_view(dataset: Any, picture: np.ndarray, person: int) -> Any:
         return figure
 
     return draw
+
+
+def _rectangle(box: np.ndarray, **style: Any) -> Any:
+    """An xywh box as a matplotlib patch around the pixels it holds."""
+    from matplotlib.patches import Rectangle
+
+    x, y, width, height = box.tolist()
+    return Rectangle((x - 0.5, y - 0.5), width, height, fill=False, linewidth=2, **style)
 
 
 def _stretched(region: np.ndarray) -> np.ndarray:
