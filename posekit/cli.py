@@ -244,6 +244,19 @@ def complexity(options: Arguments) -> int:
     return 0
 
 
+def export(options: Arguments) -> int:
+    from posekit import create_model, inference
+
+    model = create_model(
+        options.model, input_size=options.input_size, num_keypoints=options.num_keypoints, weights=options.weights
+    )
+    made = inference.export_onnx(model.eval(), options.out, check=options.check)
+    facts = {"file": str(made.path), "megabytes": made.megabytes, "outputs": made.outputs, "error": made.error}
+    agrees = "" if made.error is None else f"; ONNX Runtime agrees with torch within {made.error:.0e}"
+    _print(options, facts, f"{made.path}: {made.megabytes:.1f} MB, gives {', '.join(made.outputs)}{agrees}")
+    return 0
+
+
 def bench(options: Arguments) -> int:
     import subprocess
 
@@ -415,6 +428,15 @@ def build_parser() -> argparse.ArgumentParser:
     one = _verb(verbs, "complexity", complexity, "parameters and multiply-adds", "posekit complexity hrnet_w32")
     one.add_argument("model", help="a name that posekit.list_models() gives")
     one.add_argument("--convention", default="mac", choices=("mac", "official", "mmcv", "transpose"))
+    _add_network(one, device=False)
+
+    example = "posekit export hrnet_w32 w32.onnx --weights w32.pth --check"
+    one = _verb(verbs, "export", export, "write a network as an ONNX file", example)
+    one.add_argument("model", help="a name that posekit.list_models() gives")
+    one.add_argument("out", type=Path, metavar="OUT", help="the file")
+    one.add_argument("--weights", help="a file, or 'mannequin' for our small trained one")
+    one.add_argument("--num-keypoints", type=int, default=17)
+    one.add_argument("--check", action="store_true", help="run it in ONNX Runtime and compare with torch first")
     _add_network(one, device=False)
 
     one = _verb(verbs, "bench", bench, "run benchmarks, each beside its peers", "posekit bench codecs", as_json=False)

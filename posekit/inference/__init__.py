@@ -1,13 +1,16 @@
 """Inference: boxes -> crops -> network with flip test -> keypoints in the picture -> scores."""
 
 from posekit.inference.evaluate import Evaluation, as_detections, crop_errors, evaluate, score
+from posekit.inference.export import Export, export_onnx
 from posekit.inference.fusion import fuse_conv_bn
 from posekit.inference.image import predict_image
 from posekit.inference.predict import Predictions, auto_shift, predict
 from posekit.inference.runtime import Network, as_float, describe_model, map_prediction, pick_device, to_input
+from posekit.inference.speed import for_evaluation
 
 __all__ = [
     "Evaluation",
+    "Export",
     "Network",
     "Predictions",
     "as_detections",
@@ -16,6 +19,8 @@ __all__ = [
     "crop_errors",
     "describe_model",
     "evaluate",
+    "export_onnx",
+    "for_evaluation",
     "fuse_conv_bn",
     "map_prediction",
     "pick_device",

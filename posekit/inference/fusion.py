@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from posekit.inference.runtime import map_prediction
+from posekit.inference.runtime import close
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
@@ -39,7 +39,7 @@ def fuse_conv_bn(model: nn.Module) -> nn.Module:
         merged = fuse_conv_bn_eval(convolution, norm, transpose=isinstance(convolution, _TRANSPOSED))
         fused.set_submodule(names[convolution], merged)
         fused.set_submodule(names[norm], nn.Identity())
-    if not _equal(original(image), fused(image)):
+    if not close(original(image), fused(image), _TOLERANCE):
         raise ValueError(f"batch normalisation cannot be folded in {type(model).__name__}: evaluate it unfused")
     return fused
 
@@ -73,14 +73,3 @@ def _random_image(model: nn.Module) -> torch.Tensor:
     first = next(module for module in model.modules() if isinstance(module, _CONVOLUTIONS))
     shape = (1, first.in_channels, *model.input_size)  # type: ignore[misc]
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(first.weight)
-
-
-def _equal(prediction: Any, other: Any) -> bool:
-    verdicts: list[bool] = []
-
-    def compare(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        verdicts.append(bool((a - b).abs().max() <= _TOLERANCE * a.abs().max().clamp_min(1)))
-        return a
-
-    map_prediction(compare, prediction, other)
-    return all(verdicts)

@@ -46,6 +46,18 @@ def as_float(prediction: Any) -> Any:
     return map_prediction(torch.Tensor.float, prediction)
 
 
+def close(prediction: Any, other: Any, tolerance: float) -> bool:
+    """Whether two predictions agree within ``tolerance`` of the first one's largest value."""
+    verdicts: list[bool] = []
+
+    def compare(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        verdicts.append(bool((a - b).abs().max() <= tolerance * a.abs().max()))
+        return a
+
+    map_prediction(compare, prediction, other)
+    return all(verdicts)
+
+
 def describe_model(model: Network) -> dict[str, Any]:
     """Name, input size, codec and parameter count, as JSON values."""
     return {
