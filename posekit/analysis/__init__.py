@@ -1,6 +1,6 @@
 """What a pose network can and cannot do, worked out without training one."""
 
-from posekit.analysis.complexity import Complexity, LayerCost, complexity
+from posekit.analysis.complexity import Complexity, LayerCost, complexities, complexity
 from posekit.analysis.flip import flip_bias, simulated_flip_bias
 from posekit.analysis.oks_scale import oks_at_scale, oks_scale_ratio
 from posekit.analysis.quantization import (
@@ -29,6 +29,7 @@ __all__ = [
     "LayerCost",
     "QuantizationError",
     "Reach",
+    "complexities",
     "complexity",
     "dpm_layers",
     "dpm_receptive_field",

@@ -8,8 +8,8 @@
 - ``"mmcv"``: mmcv's ``get_model_complexity_info``, in 1e9: modules only, so no product inside attention; adds one per
   biased convolution output, 2 per normalised element, 1 per ReLU output, pooling input and upsampling output; GELU and
   softmax free. SRPose's ResNet, HRNet and HRFormer rows. The original sees modules alone: it misses the output
-  projection of an attention ("out_proj"), applied there as a function, and upsampling as a function, which counts here
-  and moves no published figure.
+  projection of an attention ("out_proj") and the upsampling in SRPose's heads ("head"), both applied as functions.
+  Upsampling elsewhere counts, for the original networks have modules for it.
 - ``"transpose"``: the TransPose repository's ``flop_count.py``, in 1e9: convolutions by output positions (transposed
   ones too), products, 4 per batch-normalised element, 1 per add, multiplication and ReLU, 5 per softmax element; and 1
   per dropout element, which the tool counts in evaluation as well, and so after each attention's softmax too. Of a
@@ -126,47 +126,57 @@ def complexity(
     Raises:
         ValueError: unknown convention, or no input size.
     """
-    if convention not in UNITS:
-        raise ValueError(f"unknown convention {convention!r}; use one of {', '.join(UNITS)}")
+    return complexities(
+        model, input_size, (convention,), training_only=training_only, count_batch_norm=count_batch_norm
+    )[convention]
+
+
+def complexities(
+    model: nn.Module,
+    input_size: tuple[int, int] | None = None,
+    conventions: Sequence[Convention] = ("mac", "official", "mmcv", "transpose"),
+    *,
+    training_only: Sequence[str] | None = None,
+    count_batch_norm: bool = True,
+) -> dict[str, Complexity]:
+    """:func:`complexity` under several conventions from one forward pass: convention -> cost. Same arguments."""
+    unknown = [name for name in conventions if name not in UNITS]
+    if unknown:
+        raise ValueError(f"unknown convention {unknown[0]!r}; use one of {', '.join(UNITS)}")
     input_size = input_size or getattr(model, "input_size", None)
     if input_size is None:
         raise ValueError("the network names no input size; give input_size=(height, width)")
     operations, shapes, used = trace(model, input_size)
-    prefixes = tuple(getattr(model, "training_only", ()) if training_only is None else training_only)
-    cost: dict[str, float] = {}
-    for operation in operations:
-        value = _COUNTS[convention](operation)
-        if operation.kind == "batch_norm" and not count_batch_norm:
-            value = 0
-        cost[operation.module] = cost.get(operation.module, 0) + value
-    modules = dict(model.named_modules())
-    layers = tuple(
-        LayerCost(
-            name,
-            type(modules[name]).__name__,
-            sum(p.numel() for p in modules[name].parameters(recurse=False)),
-            cost.get(name, 0),
-            shape,
-        )
-        for name, shape in shapes.items()
-    )
+    if not count_batch_norm:
+        operations = [operation for operation in operations if operation.kind != "batch_norm"]
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    trained = sum(n for name, n in sizes.items() if prefixes and name.startswith(prefixes))
-    backbone = sum(
-        n for name, n in sizes.items() if name.startswith("backbone.") and not (prefixes and name.startswith(prefixes))
-    )
-    total = sum(sizes.values())
-    return Complexity(
-        convention=convention,
-        input_size=(int(input_size[0]), int(input_size[1])),
-        params=total,
-        params_backbone=backbone,
-        params_other=total - backbone - trained,
-        params_training_only=trained,
-        params_unused=sum(n for name, n in sizes.items() if name not in used),
-        count=sum(cost.values()),
-        layers=layers,
-    )
+    prefixes = tuple(getattr(model, "training_only", ()) if training_only is None else training_only)
+    trained = {name for name in sizes if prefixes and name.startswith(prefixes)}
+    backbone = sum(n for name, n in sizes.items() if name.startswith("backbone.") and name not in trained)
+    total, extra = sum(sizes.values()), sum(sizes[name] for name in trained)
+    modules = dict(model.named_modules())
+    found = {}
+    for convention in conventions:
+        cost: dict[str, float] = {}
+        for operation in operations:
+            cost[operation.module] = cost.get(operation.module, 0) + _COUNTS[convention](operation)
+        found[convention] = Complexity(
+            convention=convention,
+            input_size=(int(input_size[0]), int(input_size[1])),
+            params=total,
+            params_backbone=backbone,
+            params_other=total - backbone - extra,
+            params_training_only=extra,
+            params_unused=sum(n for name, n in sizes.items() if name not in used),
+            count=sum(cost.values()),
+            layers=tuple(_layer(name, modules[name], cost.get(name, 0), shape) for name, shape in shapes.items()),
+        )
+    return found
+
+
+def _layer(name: str, module: nn.Module, count: float, shape: tuple[int, ...]) -> LayerCost:
+    params = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+    return LayerCost(name, type(module).__name__, params, count, shape)
 
 
 def trace(
@@ -204,15 +214,21 @@ class _Recorder(TorchDispatchMode):
         self._stack: list[tuple[str, str, int]] = [("", "", 1)]
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
+        name = function.overloadpacket.__name__
+        if name in _BATCH_NORM:
+            # In evaluation it keeps the shape; torch's own rule for meta tensors takes half of a network's trace.
+            empty = args[0].new_empty(0)
+            result: Any = (torch.empty_like(args[0]), empty, empty)
+        else:
+            result = function(*args, **(kwargs or {}))
         for argument in args:
             if isinstance(argument, Tensor) and id(argument) in self.names:
                 self.used.add(self.names[id(argument)])
-        describe = _DESCRIBE.get(function.overloadpacket.__name__)
+        describe = _DESCRIBE.get(name)
         if describe:
             first = result[0] if isinstance(result, tuple | list) else result
-            name, kind_of_module, cells = self._stack[-1]
-            self.operations.append(replace(describe(args, first, name, kind_of_module), cells=cells))
+            module, kind_of_module, cells = self._stack[-1]
+            self.operations.append(replace(describe(args, first, module, kind_of_module), cells=cells))
         return result
 
     @contextlib.contextmanager
@@ -278,13 +294,14 @@ def _elements(kind: str) -> Callable[..., Operation]:
     return describe
 
 
+_BATCH_NORM = ("native_batch_norm", "_native_batch_norm_legit_no_training")
 _DESCRIBE: dict[str, Callable[..., Operation]] = {
     "convolution": _convolution,
     "mm": _product(0, 1),
     "addmm": _product(1, 2),
     "bmm": _product(0, 1),
     "baddbmm": _product(1, 2),
-    **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit_no_training"), _elements("batch_norm")),
+    **dict.fromkeys(_BATCH_NORM, _elements("batch_norm")),
     **dict.fromkeys(("native_layer_norm", "native_group_norm"), _elements("norm")),
     **dict.fromkeys(("relu", "relu_", "hardtanh", "hardtanh_", "leaky_relu", "leaky_relu_"), _elements("relu")),
     **dict.fromkeys(
@@ -308,7 +325,7 @@ def _official(op: Operation) -> float:
 def _mmcv(op: Operation) -> float:
     if op.kind == "conv":
         return op.macs + op.bias * op.given
-    if op.module.endswith("out_proj"):
+    if op.module.endswith("out_proj") or (op.module == "head" and op.kind == "upsample"):
         return 0
     per_element = {"batch_norm": 2 * op.taken, "norm": 2 * op.taken, "relu": op.given, "pool": op.taken}
     return {"linear": op.macs, "upsample": op.given, **per_element}.get(op.kind, 0)
