@@ -155,7 +155,7 @@ def complexities(
     backbone = sum(n for name, n in sizes.items() if name.startswith("backbone.") and name not in trained)
     total, extra = sum(sizes.values()), sum(sizes[name] for name in trained)
     modules = dict(model.named_modules())
-    found = {}
+    found: dict[str, Complexity] = {}
     for convention in conventions:
         cost: dict[str, float] = {}
         for operation in operations:

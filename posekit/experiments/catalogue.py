@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from posekit.experiments.bounds import DARK, POST_PROCESSING, QUANTIZATION, RESOLUTION, ROUNDED
+from posekit.experiments.cost_claims import COST_TESTS
 from posekit.experiments.exact import DPM_FIELD, FLIP_ORDER, FLIP_STRIDE1, OKS_SCALE
 from posekit.experiments.far_cues import DISTANT_CUE, DISTANT_CUE_ORDER, LEFT_RIGHT
 from posekit.experiments.runner import Experiment
@@ -22,5 +23,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         DISTANT_CUE,
         DISTANT_CUE_ORDER,
         LEFT_RIGHT,
+        *COST_TESTS,
     )
 }
