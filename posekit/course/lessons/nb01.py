@@ -40,10 +40,12 @@ class Trained:
 
     Attributes:
         points: (N, 2) answers on the test pictures, pixels.
+        scores: (N,) the codec's confidence in them.
         outcome: where they lie.
     """
 
     points: np.ndarray
+    scores: np.ndarray
     outcome: Outcome
 
 
@@ -70,18 +72,18 @@ def train_on_dots(
             torch.manual_seed(seed)
             net = HeadNet(codec_for(head, DOTS))
         loaders = train.loader(batch_size=24, seed=seed), test.loader(shuffle=False)
-        points = _fit_and_predict(net, *loaders, settings, seed=seed, device=device)
-        trained[head] = Trained(points[:, 0], judge(points[:, 0], test))
+        found = _fit_and_predict(net, *loaders, settings, seed=seed, device=device)
+        points = found.keypoints[:, 0]
+        trained[head] = Trained(points, found.scores[:, 0], judge(points, test))
     return trained, test
 
 
 def _fit_and_predict(
     net: Any, train: ArrayLoader, test: ArrayLoader, settings: training.Recipe, *, seed: int, device: str
-) -> np.ndarray:
-    """(N, K, 2) keypoints of the test pictures, pixels."""
+) -> inference.Predictions:
     with tempfile.TemporaryDirectory() as folder:
         training.fit(net, train, None, settings, out_dir=folder, seed=seed, device=device, progress=False)
-    return inference.predict(net, test, flip_test=False, device=device).keypoints
+    return inference.predict(net, test, flip_test=False, device=device)
 
 
 def outcome_table(trained: Mapping[str, Trained]) -> str:
@@ -244,8 +246,8 @@ def learning_curves(
                     torch.manual_seed(seed)
                     net = FigureNet(codec)
                 loader = ArrayLoader(*arrays, batch_size=batch, seed=seed)
-                points = _fit_and_predict(net, loader, test, settings, seed=seed, device=device)
-                errors = np.linalg.norm(points - truth, axis=-1)[labelled]
+                found = _fit_and_predict(net, loader, test, settings, seed=seed, device=device)
+                errors = np.linalg.norm(found.keypoints - truth, axis=-1)[labelled]
                 curves[name][row, column] = [measure(errors) for measure in MEASURES.values()]
     return curves
 

@@ -12,7 +12,14 @@ import numpy as np
 from posekit.viz import COLOURS, MUTED, PANEL, style
 
 TOLERANCE = 2.0  # px: an answer nearer than this is a hit
-GRID = np.linspace(-16, 16, 641)  # px along the line through both modes
+PLACES = np.linspace(-16, 16, 641)  # px along the line through both modes: answers that are shown
+GRID = np.linspace(-28, 28, 1121)  # px: labels, which may lie outside the picture
+_APART = PLACES[:, None] - GRID
+_COSTS = {
+    "squared error": _APART**2,
+    "absolute error": np.abs(_APART),
+    f"missed by over {TOLERANCE:.0f} px": (np.abs(_APART) > TOLERANCE).astype(float),
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class Answers:
         median: least expected absolute error.
         modes: the most likely places, two when they tie.
         density: of the labels on :data:`GRID`, sum 1.
-        costs: metric to its expectation for every answer on :data:`GRID`.
+        costs: metric to its expectation for every answer of :data:`PLACES`.
     """
 
     mean: float
@@ -46,15 +53,12 @@ def best_answers(distance: float, right: float, spread: float) -> Answers:
     density = (1 - right) * bells[0] / bells[0].sum() + right * bells[1] / bells[1].sum()
     mean = float(density @ GRID)
     cumulative = np.cumsum(density) - density / 2
-    apart = GRID[:, None] - GRID[None, :]
-    costs = {
-        "squared error": apart**2 @ density,
-        "absolute error": np.abs(apart) @ density,
-        f"missed by over {TOLERANCE:.0f} px": (np.abs(apart) > TOLERANCE) @ density,
-    }
-    top = np.flatnonzero(density >= density.max() * (1 - 1e-9))
-    modes = tuple(float(x) for x in GRID[top[[0, -1]] if len(top) > 1 else top])
-    return Answers(mean, float(np.interp(0.5, cumulative, GRID)), modes, density, costs)
+    # Between two even modes every place is a median: show the middle of them.
+    median = float(np.interp([0.5 - 1e-6, 0.5 + 1e-6], cumulative, GRID).mean())
+    top = GRID[density >= density.max() * (1 - 1e-9)]
+    modes = (float(top[0]), float(top[-1])) if np.ptp(top) > spread else (float(top.mean()),)
+    costs = {metric: cost @ density for metric, cost in _COSTS.items()}
+    return Answers(mean, median, modes, density, costs)
 
 
 _LOOKS: dict[str, tuple[str, Any, str]] = {
@@ -98,15 +102,14 @@ class _Stage:
         self.top.draw_artist(shade)
         shade.remove()
         places = {"mean": (answers.mean,), "median": (answers.median,), "mode": answers.modes}
-        words = ("squared error", "absolute error", f"missed by over {TOLERANCE:.0f} px")
-        for (name, found), said, (_, cost) in zip(places.items(), words, answers.costs.items()):
+        for (name, found), (metric, cost) in zip(places.items(), answers.costs.items()):
             heights = np.interp(found, GRID, height)
             self.marks[name].set_data(found, np.maximum(heights, 0.05))
-            low = [int(np.abs(GRID - x).argmin()) for x in found]
-            self.costs[name].set_data(GRID, cost / cost.max())
+            low = [int(np.abs(PLACES - x).argmin()) for x in found]
+            self.costs[name].set_data(PLACES, cost / cost.max())
             self.costs[name].set_markevery(low)
-            answer = " or ".join(f"{x:+.1f}" for x in found)
-            self.texts[name].set_text(f"{said}\n{name}: {answer} px")
+            answer = " or ".join(f"{round(x, 1) + 0.0:+.1f}" for x in found)  # + 0.0: no negative zero
+            self.texts[name].set_text(f"{metric}\n{name}: {answer} px")
             self.top.draw_artist(self.marks[name])
             self.top.draw_artist(self.texts[name])
             self.bottom.draw_artist(self.costs[name])
