@@ -81,7 +81,7 @@ def export_onnx(model: Network, path: str | os.PathLike, *, check: bool = False)
 
 @torch.inference_mode()
 def difference(network: Network, path: str | os.PathLike, *, batches: Sequence[int] = BATCHES) -> float:
-    """Largest difference between a network and its file, as a share of the output's largest value, on random pictures."""
+    """Largest difference between a network and its file, as a share of its largest value, on random pictures."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -63,7 +63,7 @@ class Compiled(nn.Module):
         super().__init__()
         self.codec, self.input_size, self.batch = network.codec, network.input_size, batch
         self.network = network
-        self._run = torch.compile(network, dynamic=False, options={"freezing": True})
+        self._run = torch.compile(network, dynamic=False)
 
     @torch.inference_mode()
     def forward(self, images: torch.Tensor) -> Any:
@@ -75,7 +75,9 @@ class Compiled(nn.Module):
         missing = self.batch - len(images)
         filled = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]) if missing else images
         try:
-            prediction = self._run(filled)
+            # Not among torch.compile's options: those come after the tracing, which must know already.
+            with torch._inductor.config.patch(freezing=True):
+                prediction = self._run(filled)
         except torch._dynamo.exc.BackendCompilerFailed as error:  # type: ignore[attr-defined]
             cause = str(error.inner_exception).strip().splitlines()[:1]
             raise ValueError(

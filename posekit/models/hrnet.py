@@ -76,9 +76,10 @@ class ExchangeUnit(nn.ModuleList):
             term = path(branches[j])
             resized = F.interpolate(term, size=size, mode=self.upsampling, align_corners=align) if j > target else term
             terms.append(resized)
-        return F.relu(
-            sum(terms[1:], start=terms[0]), inplace=True
-        )  # the sum is new memory: there are two branches or more
+        total = terms[0] + terms[1]  # new memory: a branch that is passed on as it is must stay as it is
+        for term in terms[2:]:
+            total += term
+        return F.relu(total, inplace=True)
 
 
 class StageModule(nn.Module):

@@ -35,7 +35,8 @@ class BasicBlock(nn.Module):
         if self.attention is not None:
             out = self.attention(out)
         out = self.bn2(self.conv2(out))
-        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
+        out += x if self.downsample is None else self.downsample(x)
+        return self.relu(out)
 
 
 class Bottleneck(nn.Module):
@@ -63,7 +64,8 @@ class Bottleneck(nn.Module):
         if self.attention is not None:
             out = self.attention(out)
         out = self.bn3(self.conv3(out))
-        return self.relu(out + (x if self.downsample is None else self.downsample(x)))
+        out += x if self.downsample is None else self.downsample(x)
+        return self.relu(out)
 
 
 def projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
