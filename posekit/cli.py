@@ -228,20 +228,50 @@ def predict(options: Arguments) -> int:
 
 
 def complexity(options: Arguments) -> int:
+    whole = {"published": options.published, "zoo": options.zoo}
+    if sum(whole.values()) + bool(options.models) != 1:
+        raise UsageError("name a network, or ask for --published or --zoo, one of the three")
+    if options.zoo:
+        from posekit.experiments import zoo
+
+        path = zoo.write_zoo()
+        _print(options, {"file": str(path)}, path)
+    elif options.published:
+        _published_costs(options)
+    else:
+        _network_costs(options)
+    return 0
+
+
+def _published_costs(options: Arguments) -> None:
+    from posekit.experiments import cost_tables, costs
+
+    compared = costs.compare_all()
+    if options.figure:
+        from posekit.course.figures import as_png, write_bytes
+        from posekit.viz import style
+
+        style(apply=True)
+        write_bytes(options.figure, as_png(cost_tables.published_figure(compared)))
+    _print(options, cost_tables.published_json(compared), cost_tables.published_text(compared))
+
+
+def _network_costs(options: Arguments) -> None:
     import torch
 
     from posekit import analysis, create_model
+    from posekit.experiments import cost_tables
 
-    with torch.device("meta"):
-        model = create_model(options.model, input_size=options.input_size)
-    cost = analysis.complexity(model, convention=options.convention)
-    facts = {
-        "model": options.model, "input_size": list(cost.input_size), "convention": cost.convention,
-        "params": cost.params, "count": cost.count, "giga": cost.giga,
-    }  # fmt: skip
-    size = "x".join(map(str, cost.input_size))
-    _print(options, facts, f"{options.model} at {size}: {cost.params_m:.2f} M, {cost.giga:.2f} G ({cost.convention})")
-    return 0
+    chosen = options.convention or "mac"
+    facts, lines = [], []
+    for name in options.models:
+        with torch.device("meta"):
+            model = create_model(name, input_size=options.input_size)
+        found = analysis.complexities(model)
+        facts.append(cost_tables.network_json(name, found[chosen], layers=options.layers))
+        shown = {options.convention: found[options.convention]} if options.convention else found
+        lines.append(cost_tables.network_text(name, shown, layers=chosen if options.layers else ""))
+    _print(options, facts if len(facts) > 1 else facts[0], "\n".join(lines))
 
 
 def export(options: Arguments) -> int:
@@ -426,8 +456,12 @@ def build_parser() -> argparse.ArgumentParser:
     _add_network(one)
 
     one = _verb(verbs, "complexity", complexity, "parameters and multiply-adds", "posekit complexity hrnet_w32")
-    one.add_argument("model", help="a name that posekit.list_models() gives")
-    one.add_argument("--convention", default="mac", choices=("mac", "official", "mmcv", "transpose"))
+    one.add_argument("models", nargs="*", metavar="MODEL", help="names that posekit.list_models() gives")
+    one.add_argument("--convention", choices=("mac", "official", "mmcv", "transpose"), help="all, in JSON mac")
+    one.add_argument("--layers", action="store_true", help="one line per module")
+    one.add_argument("--published", action="store_true", help="every printed figure of the sources beside ours")
+    one.add_argument("--figure", type=Path, metavar="PNG", help="with --published, also draw them")
+    one.add_argument("--zoo", action="store_true", help="write the table of all networks, data/zoo.md")
     _add_network(one, device=False)
 
     example = "posekit export hrnet_w32 w32.onnx --weights w32.pth --check"
