@@ -108,30 +108,38 @@ def in_frame(points: np.ndarray, pictures: TwoModes) -> np.ndarray:
 
 
 def dots_figure(trained: Mapping[str, Trained], pictures: TwoModes) -> Any:
-    """One panel per head: its answers in the frame of the two dots, and the circle on which ghosts lie."""
+    """A test picture; then a panel per head: its answers in the frame of the two dots, and the circle of the ghosts."""
     import matplotlib.pyplot as plt
 
-    columns = min(3, len(trained))
-    rows = -(-len(trained) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(9.6, 3.0 * rows), squeeze=False, sharex=True, sharey=True)
+    columns = -(-len(trained) // 2)
+    figure = plt.figure(figsize=(11.4, 4.9))
+    parts: Any = figure.subfigures(1, 2, width_ratios=(1, columns * 1.05))
+    left, right = parts
+    ax = left.subplots()
+    ax.imshow(pictures.images[0, 0], cmap="gray")
+    ax.plot(*pictures.blobs[0].T, **_RINGS)
+    ax.set(title="a test picture", xticks=[], yticks=[])
     turn = np.linspace(0, 2 * np.pi, 200)
-    for ax, (name, found) in zip(axes.flat, trained.items()):
+    panels = right.subplots(2, columns, squeeze=False, sharex=True, sharey=True)
+    for ax, (name, found) in zip(panels.flat, trained.items()):
         ax.plot(np.cos(turn), np.sin(turn), color=MUTED, linestyle=(0, (2, 2)), marker="", linewidth=1)
-        ax.plot([-1, 1], [0, 0], color=COLOURS["vermillion"], linestyle="", marker="o", markersize=15,
-                markerfacecolor="none", markeredgewidth=2)  # fmt: skip
-        ax.plot(
-            *in_frame(found.points, pictures).T,
-            color=COLOURS["blue"],
-            linestyle="",
-            marker=".",
-            markersize=4,
-            alpha=0.35,
-        )
-        ax.set(title=HEADS[name], xlim=(-1.7, 1.7), ylim=(-1.25, 1.25), aspect="equal")
+        ax.plot([-1, 1], [0, 0], **_RINGS)
+        answers = in_frame(found.points, pictures)
+        ax.plot(*answers.T, color=COLOURS["blue"], linestyle="", marker=".", markersize=4, alpha=0.35)
+        ax.set(title=HEADS[name], xlim=(-1.7, 1.7), ylim=(-1.25, 1.25), aspect="equal", yticks=[])
         ax.set_xticks([-1, 0, 1], ["lower", "midpoint", "upper"])
-        ax.set_yticks([])
         ax.grid(visible=False)
     return figure
+
+
+_RINGS: dict[str, Any] = {
+    "color": COLOURS["vermillion"],
+    "linestyle": "",
+    "marker": "o",
+    "markersize": 15,
+    "markerfacecolor": "none",
+    "markeredgewidth": 2,
+}
 
 
 # Figures of people: how much data does a head need?
