@@ -19,7 +19,7 @@ from posekit.data.mannequin.difficulty import LEVELS, Difficulty, View
 from posekit.data.mannequin.records import annotation_records, header, image_record
 from posekit.data.mannequin.scene import SPLITS, sample_scene
 
-GENERATOR = 3  # raise when pictures or labels change, so that old caches are not mistaken for new ones
+GENERATOR = 4  # raise when pictures or labels change, so that old caches are not mistaken for new ones
 SCENES = {"train": 3000, "val": 500, "test": 500}
 PART = 48  # scenes that are written and remembered together
 BATCH = 4  # scenes rendered together

@@ -15,7 +15,7 @@ class Difficulty:
 
     Args:
         cue: front/back cue. "natural": hair, face, hats, zips, logos, backpacks as they come; "face": a clear face
-            under a white band in front, dark hair or a dark scarf behind, nothing that confuses; "bib": as "face",
+            between a white band and a white neckerchief in front, dark behind, nothing that confuses; "bib": as "face",
             and the torso is yellow-orange in front and navy behind.
         view: yaw mix. "balanced": 40 % front, 20 % side, 40 % back; "front": 68 / 18 / 14 %.
         poses: "all" of the modes or only the "calm" ones (standing, walking, gestures).
