@@ -53,7 +53,8 @@ class Sides:
         """Confused and judged joints of people seen from front or back, by distance: two (N, B) int64 arrays."""
         shape = len(self.distance), len(edges) - 1
         confused, judged = np.zeros((2, *shape), np.int64)
-        rows, joints = np.nonzero(self.confusion.eligible & self.facing[:, None] & (self.distance < edges[-1]))
+        inside = (self.distance >= edges[0]) & (self.distance < edges[-1])
+        rows, joints = np.nonzero(self.confusion.eligible & self.facing[:, None] & inside)
         place = np.digitize(self.distance[rows, joints], edges) - 1
         np.add.at(judged, (rows, place), 1)
         np.add.at(confused, (rows, place), self.confusion.confused[rows, joints])
