@@ -32,8 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError, KeyError, ImportError) as error:
-        if options.traceback:
+    except Exception as error:
+        ours = type(error).__module__.startswith("posekit.")
+        if options.traceback or not (ours or isinstance(error, (ValueError, OSError, KeyError, ImportError))):
             raise
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f"posekit: {message}", file=sys.stderr)
@@ -70,7 +71,7 @@ def course(options: Arguments) -> int:
 def score(options: Arguments) -> int:
     from posekit import metrics
 
-    result = metrics.evaluate_coco(options.ground_truth, options.detections)
+    result = metrics.evaluate_coco(options.ground_truth, options.detections, area=options.area)
     _print(options, json.loads(result.to_json()), result)
     return 0
 
@@ -153,8 +154,6 @@ def claims_run(options: Arguments) -> int:
 
 
 def train(options: Arguments) -> int:
-    from dataclasses import replace
-
     from posekit import create_model, training
 
     recipes = {"quick": training.quick, "quick_ce": training.quick_ce, "hrnet_coco": training.hrnet_coco}
@@ -165,7 +164,8 @@ def train(options: Arguments) -> int:
         raise UsageError(f"a recipe has no '{unknown[0]}'; it has {', '.join(recipe.to_dict())}")
     if {"epochs", "samples"} & set(settings):  # a run's length is one of the two; naming one drops the other
         settings = {"epochs": None, "samples": None, **settings}
-    recipe = replace(recipe, **settings)
+    recipe = training.Recipe.from_dict({**recipe.to_dict(), **settings})
+    _refuse_model(options)
     people, held_out = _dataset(options, "train", options.scenes), _dataset(options, "val", options.scenes // 6 or 1)
     model = create_model(options.model, input_size=options.input_size, num_keypoints=people.skeleton.num_keypoints)
     if options.weights:
@@ -189,6 +189,7 @@ def evaluate(options: Arguments) -> int:
     from posekit import inference
     from posekit.annotations import write_detections
 
+    _refuse_model(options)
     dataset = _dataset(options, options.split, options.scenes)
     model = _network(options, dataset.skeleton.num_keypoints)
     result = inference.evaluate(
@@ -347,6 +348,23 @@ def _dataset(options: Arguments, split: str, scenes: int) -> Any:
     return CocoKeypoints(annotations, options.images)
 
 
+def _refuse_model(options: Arguments) -> None:
+    """Before a dataset is drawn for minutes: is there such a network, of such a size, and are its weights there?"""
+    import torch
+
+    from posekit import create_model
+    from posekit.inference import pick_device
+    from posekit.models.catalog import mannequin_weights
+
+    pick_device(options.device)
+    with torch.device("meta"):
+        create_model(options.model, input_size=options.input_size)
+    if options.weights == "mannequin":
+        mannequin_weights(options.model)
+    elif options.weights and not Path(options.weights).is_file():
+        raise UsageError(f"{options.weights}: there are no such weights; check the path")
+
+
 def _network(options: Arguments, num_keypoints: int) -> Any:
     from posekit import create_model
 
@@ -386,6 +404,7 @@ def build_parser() -> argparse.ArgumentParser:
     one = _verb(verbs, "score", score, "COCO keypoint scores of a result file", "posekit score gt.json results.json")
     one.add_argument("ground_truth", metavar="GT", help="COCO annotation file")
     one.add_argument("detections", metavar="DETECTIONS", help="COCO result file")
+    one.add_argument("--area", default="file", choices=("file", "box"), help="box: 0.53 of it, where areas are absent")
 
     data = _group(verbs, "data", "make, check or fetch data")
     one = _verb(data, "mannequin", data_mannequin, "render the embedded dataset", "posekit data mannequin --split val")

@@ -140,6 +140,20 @@ def test_what_is_not_json_is_refused_by_both(tmp_path, parser, text):
             read(path)
 
 
+def test_a_number_of_thousands_of_digits_is_named(tmp_path, parser):
+    path = save(tmp_path / "gt.json", '{"images": [' + "1" * 5000 + "]}")
+    with pytest.raises(AnnotationError, match=r"gt\.json: holds a number of thousands of digits; "):
+        read_people(path)
+    assert "thousands of digits" in str(check_annotations(path)[0])
+
+
+def test_an_area_of_null_is_absent(tmp_path, parser):
+    document = make_people(np.random.default_rng(3))
+    document["annotations"][4]["area"] = None
+    people = read_people(save(tmp_path / "gt.json", document))
+    assert np.flatnonzero(np.isnan(people.area)).tolist() == [4]
+
+
 def test_the_collector_is_as_before(tmp_path, parser):
     path = save(tmp_path / "gt.json", make_people(np.random.default_rng(0)))
     broken = save(tmp_path / "broken.json", "[")
@@ -176,6 +190,13 @@ FAULTS = {
     "box of no size": (lambda d, r: r["bbox"].__setitem__(2, 0), r"annotation 5 .*box of no size"),
     "odd flag": (lambda d, r: r["keypoints"].__setitem__(2, 3), r"annotation 5 .*not 0, 1 or 2"),
     "negative area": (lambda d, r: r.update(area=-1.0), r"annotation 5 .*area"),
+    "area as text": (lambda d, r: r.update(area="12"), r"annotation 5 \(image 7\) has 'area': '12'"),
+    "id too long": (lambda d, r: r.update(id=2**70), r"annotation 1180\d+ .*'id'.*whole number"),
+    "half an id": (lambda d, r: r.update(image_id=7.5), r"annotation 5 .*'image_id': 7.5; write a whole"),
+    "beyond a float": (lambda d, r: r["keypoints"].__setitem__(0, 10**400), r"annotation 5 .*in 'keypoints'"),
+    "annotations an object": (lambda d, r: d.update(annotations={}), r"no list 'annotations'"),
+    "file name a number": (lambda d, r: d["images"][2].update(file_name=5), r"image 27 has 'file_name': 5"),
+    "file name no text": (lambda d, r: d["images"][2].update(file_name="\ud800"), r"image 27 has 'file_name'"),
     "no keypoint category": (lambda d, r: d["categories"][0].pop("keypoints"), r"no category lists 'keypoints'"),
     "another order": (lambda d, r: d["categories"][0]["keypoints"].reverse(), r"another order"),
     "unknown skeleton": (lambda d, r: d["categories"][0]["keypoints"].pop(), None),
@@ -224,6 +245,7 @@ DETECTION_FAULTS = {
     "no score": (lambda r: r[4].pop("score"), r"detection at index 4 .* has no 'score'"),
     "image id a string": (lambda r: r[4].update(image_id="7"), r"detection at index 4 .*'7'"),
     "another category": (lambda r: [x.update(category_id=0) for x in r] and None, r"category_id \(0\).*\(1\)"),
+    "a file of boxes": (lambda r: [x.pop("keypoints") and x.update(bbox=[0, 0, 9, 9]) for x in r] and None, r"boxes"),
     "a number": (lambda r: r.__setitem__(4, 4), r"detection at index 4 is not an object"),
 }
 
@@ -421,10 +443,13 @@ def test_pictures_are_checked(tmp_path):
         Image.new("RGB", size, (9 * n, 200, 40)).save(tmp_path / f"{n}.jpg")
     (tmp_path / "2.jpg").write_bytes((tmp_path / "2.jpg").read_bytes()[:-500])
     (tmp_path / "3.jpg").write_text("no picture")
+    document["images"].append({"id": 57, "height": 480, "width": 640, "file_name": "5.png"})
+    Image.new("RGB", (640, 480)).save(tmp_path / "5.png")
+    (tmp_path / "5.png").write_bytes((tmp_path / "5.png").read_bytes()[:-20])
     text = "\n".join(map(str, check_annotations(save(tmp_path / "gt.json", document), image_dir=tmp_path)))
     for expected in (
         "image 17 (1.jpg): the picture is 480 x 640, the file says 640 x 480",
-        "image 27 (2.jpg): the picture is cut short",
+        "image 27 (2.jpg); image 57 (5.png): the picture is cut short",
         "image 37 (3.jpg): the picture cannot be opened",
         "image 47 (4.jpg): the picture is not in the folder",
     ):

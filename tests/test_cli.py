@@ -100,6 +100,35 @@ def test_score_prints_what_pycocotools_finds(files, capsys):
     assert 0 < ours["AP"] < 1
 
 
+def test_score_without_areas_takes_the_share_of_boxes(files, capsys):
+    gt, dt = files
+    content = json.loads(gt.read_text())
+    for person in content["annotations"]:
+        person["area"] = 0.53 * person["bbox"][2] * person["bbox"][3]
+    gt.write_text(json.dumps(content))
+    assert main(["score", str(gt), str(dt), "--json"]) == 0
+    expected = json.loads(capsys.readouterr().out)["stats"]
+    for person in content["annotations"]:
+        del person["area"]
+    gt.write_text(json.dumps(content))
+    assert main(["score", str(gt), str(dt), "--json"]) == 2
+    assert "area='box'" in capsys.readouterr().err
+    assert main(["score", str(gt), str(dt), "--area", "box", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["stats"] == expected
+
+
+def test_a_damaged_run_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("POSEKIT_DATA", str(tmp_path / "data"))
+    line = ["train", "tiny_deeppose", "--recipe", "quick", "--out", str(tmp_path / "run"), "--scenes", "6"]
+    line += ["--set", "batch_size=4", "--set", "samples=8"]
+    assert main(line) == 0
+    (tmp_path / "run" / "checkpoint.safetensors").write_bytes(b"cut short")
+    capsys.readouterr()
+    assert main(line) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "posekit: cannot read the checkpoint" in last and "resume=False" in last
+
+
 def test_check_says_what_is_wrong_and_exits_with_one(files, capsys):
     assert main(["data", "check", str(files[0])]) == 0
     broken = files[0].with_name("broken.json")
@@ -124,6 +153,14 @@ def test_check_says_what_is_wrong_and_exits_with_one(files, capsys):
         ("evaluate tiny_hrnet --annotations gt.json", "--images"),
         ("train tiny_hrnet --out x --set samplez=1", "a recipe has no 'samplez'"),
         ("train tiny_hrnet --out x --set samples", "write key=value"),
+        ("train tiny_hrnet --out x --set lr=fast", "lr is float, not 'fast'"),
+        ("train tiny_hrnet --out x --set augmentation=0.5", "augmentation is Augmentation | None, not 0.5"),
+        ('train tiny_hrnet --out x --set augmentation={"flap":1}', "unknown augmentation key flap"),
+        ("train tiny_hrnet --out x --input-size 7 9", "multiples of"),
+        ("train tiny_hrnet --out x --device cuda:99", "there is no GPU for device 'cuda:99'"),
+        ("evaluate resnext", "no network is called 'resnext'"),
+        ("evaluate tiny_hrnet --weights nowhere.pth", "nowhere.pth: there are no such weights"),
+        ("evaluate tiny_hrnet --device gpu", "there is no device 'gpu'"),
         ("export resnext out.onnx", "no network is called 'resnext'"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from posekit.annotations.parsing import describe_fault, record_name
+from posekit.annotations.parsing import OPTIONAL_IN_ANNOTATIONS, describe_fault, record_name
 from posekit.skeletons import SKELETONS, Skeleton
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def tabulate(
             continue
         name = record_name("annotation", record, n)
         faults = [fault for key in fields if (fault := describe_fault(record, {key: fields[key]}))]
+        faults += [fault for key in OPTIONAL_IN_ANNOTATIONS if (fault := describe_fault(record, {}, (key,)))]
         for fault in faults:
             findings.add("error", name, *fault.split("; ", 1))
         number = record.get("id")

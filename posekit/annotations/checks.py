@@ -12,12 +12,14 @@ from typing import Any, Literal
 import numpy as np
 
 from posekit.annotations.check_people import Table, check_coordinates, check_scoring, tabulate
-from posekit.annotations.parsing import describe_fault, load_json
+from posekit.annotations.parsing import OPTIONAL_IN_IMAGES, describe_fault, load_json
 from posekit.annotations.reading import find_skeleton
 from posekit.annotations.types import AnnotationError
 from posekit.skeletons import Skeleton
 
 Severity = Literal["error", "warning"]
+# What the last bytes of a whole picture hold.
+_ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,8 @@ def _check_images(images: list, findings: Findings, image_dir: Path | None) -> d
             findings.add("error", name, *fault.split("; ", 1))
             continue
         name = f"image {image['id']}"
+        if fault := describe_fault(image, {}, OPTIONAL_IN_IMAGES):
+            findings.add("error", name, *fault.split("; ", 1))
         if image["id"] in sizes:
             findings.add("error", name, "the id occurs twice", "give every image its own id")
         given = [image.get(key) for key in ("width", "height")]
@@ -195,10 +199,10 @@ def _check_picture(path: Path, size: tuple[float, float], name: str, findings: F
     try:
         with Image.open(path) as picture:
             actual, kind = picture.size, picture.format
-        if kind == "JPEG":
+        if ending := _ENDINGS.get(kind or ""):
             with path.open("rb") as file:
                 file.seek(-min(64, path.stat().st_size), os.SEEK_END)
-                if b"\xff\xd9" not in file.read():
+                if ending not in file.read():
                     findings.add("error", f"{name} ({path.name})", "the picture is cut short", "fetch it again")
     except Exception:
         findings.add("error", f"{name} ({path.name})", "the picture cannot be opened", "fetch it again")

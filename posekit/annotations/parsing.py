@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -21,6 +22,11 @@ from posekit.annotations.types import AnnotationError
 
 # Pieces of a result file: small enough that text and parse stay in the cache, large enough to cost no calls.
 PIECE_BYTES = 1 << 20
+# Fields that a record may leave out.
+OPTIONAL_IN_IMAGES = ("height", "width", "file_name")
+OPTIONAL_IN_ANNOTATIONS = ("area", "iscrowd", "num_keypoints", "category_id")
+# Fields that are counted or looked up; every other single number may have a fraction.
+_WHOLE = frozenset({"id", "image_id", "category_id", "iscrowd", "num_keypoints", "height", "width"})
 
 
 class NotInPieces(ValueError):
@@ -73,6 +79,10 @@ def load_json(path: Path) -> Any:
         hint = "the file is empty or cut short; write it again" if error.pos >= len(text.rstrip()) else "mend that line"
         raise AnnotationError(
             f"{path}: not JSON at line {error.lineno}, column {error.colno} ({error.msg}); {hint}"
+        ) from None
+    except ValueError:
+        raise AnnotationError(
+            f"{path}: holds a number of thousands of digits; write numbers that fit a float"
         ) from None
 
 
@@ -127,11 +137,11 @@ def integers(records: Sequence[Any], key: str, default: int | None = None) -> np
 
 
 def floats(records: Sequence[Any], key: str, default: float | None = None) -> np.ndarray:
-    """(N,) float64 of ``record[key]``; ``default`` where it is absent. Raises KeyError, TypeError or ValueError."""
+    """(N,) float64 of ``record[key]``; ``default`` where absent or null. Raises KeyError, TypeError or ValueError."""
     if default is None:
         values = [record[key] for record in records]
     else:
-        values = [record.get(key, default) for record in records]
+        values = [default if (value := record.get(key)) is None else value for record in records]
     column = np.array(values) if values else np.zeros(0)
     if column.dtype.kind not in "iufb" or column.ndim != 1:
         raise TypeError(key)
@@ -154,15 +164,36 @@ def rows(records: Sequence[Any], key: str, width: int) -> np.ndarray:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    if isinstance(value, int):
+        return abs(value) <= sys.float_info.max
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _fault_of_number(key: str, value: Any) -> str | None:
+    if not _is_number(value):
+        return f"has '{key}': {_short(value)}; write a finite number"
+    if key in _WHOLE and (value != int(value) or abs(value) >= 2**63):
+        return f"has '{key}': {_short(value)}; write a whole number of at most 18 digits"
+    return None
 
 
 def _short(value: Any) -> str:
-    return f"{value!r:.40}"
+    return f"a number of {value.bit_length()} bits" if _is_long(value) else f"{value!r:.40}"
 
 
-def describe_fault(record: Any, fields: Mapping[str, int]) -> str | None:
-    """What is wrong with a record that should have ``fields``: key -> length of its list, 0 for one number."""
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, int) and value.bit_length() > 100
+
+
+def describe_fault(record: Any, fields: Mapping[str, int], optional: Sequence[str] = ()) -> str | None:
+    """What is wrong with a record that should have ``fields``: key -> length of its list, 0 for one number.
+
+    ``optional`` fields are one number, or text for a file's name; they may be missing, ``area`` also null.
+    """
     if not isinstance(record, Mapping):
         return "is not an object; each record must be {...}"
     for key, width in fields.items():
@@ -170,8 +201,8 @@ def describe_fault(record: Any, fields: Mapping[str, int]) -> str | None:
             return f"has no '{key}'; write it"
         value = record[key]
         if not width:
-            if not _is_number(value):
-                return f"has '{key}': {_short(value)}; write a finite number"
+            if fault := _fault_of_number(key, value):
+                return fault
         elif not isinstance(value, list):
             return f"has '{key}': {_short(value)}; write a list of {width} numbers"
         elif len(value) != width:
@@ -179,13 +210,24 @@ def describe_fault(record: Any, fields: Mapping[str, int]) -> str | None:
             return f"has {len(value)} numbers in '{key}' where {width} are needed{meaning}; correct the record"
         elif bad := [v for v in value if not _is_number(v)]:
             return f"has {_short(bad[0])} in '{key}'; write finite numbers"
+    for key in optional:
+        value = record.get(key)
+        if key == "file_name":
+            if key in record and not (isinstance(value, str) and _is_unicode(value)):
+                return f"has 'file_name': {_short(value)}; write the name of the picture's file as text"
+            continue
+        absent = key not in record or (key == "area" and (value is None or value != value))
+        if not absent and (fault := _fault_of_number(key, value)):
+            return fault
     return None
 
 
-def complain(source: str, noun: str, records: Sequence[Any], fields: Mapping[str, int]) -> NoReturn:
+def complain(
+    source: str, noun: str, records: Sequence[Any], fields: Mapping[str, int], optional: Sequence[str] = ()
+) -> NoReturn:
     """Raise the :class:`AnnotationError` of the first record at fault; ``noun`` says what a record is."""
     for index, record in enumerate(records):
-        if fault := describe_fault(record, fields):
+        if fault := describe_fault(record, fields, optional):
             raise AnnotationError(f"{source}: {record_name(noun, record, index)} {fault}")
     raise AnnotationError(f"{source}: the {noun}s could not be read as numbers; write integers for ids")
 

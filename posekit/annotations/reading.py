@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from posekit.annotations import parsing
-from posekit.annotations.parsing import complain, floats, integers, rows
+from posekit.annotations.parsing import OPTIONAL_IN_ANNOTATIONS, OPTIONAL_IN_IMAGES, complain, floats, integers, rows
 from posekit.annotations.types import AnnotationError, Detections, People
 from posekit.skeletons import SKELETONS, Skeleton
 
@@ -58,7 +58,7 @@ def _people(document: Any, source: str, skeleton: Skeleton | None) -> People:
         image_sizes = np.stack([integers(images, "height", 0), integers(images, "width", 0)], -1).astype(np.int32)
         names = [image.get("file_name", "").encode() for image in images]
     except _UNREADABLE:
-        complain(source, "image", images, {"id": 0})
+        complain(source, "image", images, {"id": 0}, OPTIONAL_IN_IMAGES)
     if len(categories) > 1:
         records = [record for record in records if record.get("category_id", category_id) == category_id]
     try:
@@ -70,7 +70,8 @@ def _people(document: Any, source: str, skeleton: Skeleton | None) -> People:
         is_crowd = integers(records, "iscrowd", 0) != 0
         num_keypoints = integers(records, "num_keypoints", -1)
     except _UNREADABLE:
-        complain(source, "annotation", records, {"id": 0, "image_id": 0, "keypoints": 3 * K, "bbox": 4})
+        fields = {"id": 0, "image_id": 0, "keypoints": 3 * K, "bbox": 4}
+        complain(source, "annotation", records, fields, OPTIONAL_IN_ANNOTATIONS)
     counted = (triples[..., 2] > 0).sum(1)
     people = People(
         skeleton=skeleton,
@@ -99,7 +100,7 @@ def _sections(document: Any, source: str) -> tuple[Sequence, Sequence, Sequence]
     sections = []
     for key in ("images", "annotations", "categories"):
         section = document.get(key)
-        if section is None or isinstance(section, str | int | float | dict) or not hasattr(section, "__len__"):
+        if hasattr(section, "keys") or isinstance(section, str) or not hasattr(section, "__len__"):
             raise AnnotationError(
                 f"{source}: not a COCO annotation file: it has no list '{key}'; "
                 "a COCO file has 'images', 'annotations' and 'categories'"
@@ -277,7 +278,10 @@ def _careful_columns(records: Any, source: str, width: int | None) -> list[np.nd
     except AnnotationError:
         raise
     except _UNREADABLE:
-        complain(source, "detection", records, fields | ({"bbox": 4} if with_box else {}))
+        if all(isinstance(record, Mapping) and "bbox" in record and "keypoints" not in record for record in records):
+            message = f"{source}: this is a file of boxes: no record has 'keypoints'; give keypoint results"
+            raise AnnotationError(message) from None
+        complain(source, "detection", records, fields | ({"bbox": 4} if with_box else {}), ("category_id",))
 
 
 def _finished(columns: list[np.ndarray], source: str, category_id: int | None) -> Detections:
@@ -303,7 +307,10 @@ def _finished(columns: list[np.ndarray], source: str, category_id: int | None) -
 
 
 def write_detections(path: str | os.PathLike, detections: Detections, *, category_id: int = 1) -> None:
-    """Write a COCO result file, to a temporary name first; numbers come back bit for bit when read."""
+    """Write a COCO result file, to a temporary name first; numbers come back bit for bit when read.
+
+    Folders on the way to it are made.
+    """
     path = Path(path)
     triples = np.concatenate([detections.keypoints, detections.keypoint_scores[..., None]], -1)
     keypoints = triples.reshape(len(detections), -1).tolist()
@@ -314,6 +321,7 @@ def write_detections(path: str | os.PathLike, detections: Detections, *, categor
     if detections.box is not None:
         for record, box in zip(records, detections.box.tolist()):
             record["bbox"] = box
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(json.dumps(records, allow_nan=False))

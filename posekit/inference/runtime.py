@@ -12,10 +12,20 @@ Network = Any
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """The named device; "auto" is a GPU when there is one."""
+    """The named device; "auto" is a GPU when there is one.
+
+    Raises:
+        ValueError: torch knows no such device, or it is a GPU that is not there.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"there is no device {device!r}; use auto, cpu or cuda") from None
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"there is no GPU for device {str(device)!r} that this torch can use; use auto or cpu")
+    return chosen
 
 
 def to_input(images: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -88,6 +88,11 @@ class Recipe:
         def refuse(problem: str):
             raise RecipeError(f"recipe {self.name!r}: {problem}")
 
+        for field in fields(self):
+            value, kinds = getattr(self, field.name), _kinds(str(field.type))
+            fits = isinstance(value, kinds) and (kinds == (bool,) or not isinstance(value, bool))
+            if kinds and value is not None and not fits:
+                refuse(f"{field.name} is {field.type}, not {value!r}")
         for key, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("loss", (None, *LOSSES))):
             if getattr(self, key) not in known:
                 refuse(f"unknown {key} {getattr(self, key)!r}; use one of {', '.join(map(repr, known))}")
@@ -192,6 +197,12 @@ def config_digest(config: Mapping[str, Any]) -> str:
     """Ten hexadecimal digits of a JSON configuration, whatever the order of its keys."""
     text = json.dumps(config, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _kinds(annotation: str) -> tuple[type, ...]:
+    """Types that a field's annotation allows; none for those that are checked by their values."""
+    kinds = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,), "tuple": (tuple,)}
+    return kinds.get(annotation.split("[")[0].split(" | ")[0], (Augmentation,) if "Augmentation" in annotation else ())
 
 
 def _check_keys(values: Mapping[str, Any], kind: type, what: str) -> None:
