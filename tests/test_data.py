@@ -462,7 +462,18 @@ def test_boxes_that_do_not_fit_are_named(groups, records, says):
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("change", [{"batch_size": 0}, {"input_size": (0, 96)}, {"workers": -1}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batch_size": 0},
+        {"input_size": (0, 96)},
+        {"input_size": (96,)},
+        {"workers": -1},
+        {"seed": -1},
+        {"padding": 0},
+        {"padding": float("nan")},
+    ],
+)
 def test_a_loader_that_cannot_be_is_refused(groups, change):
     with pytest.raises(ValueError, match=r"^crop loader: "):
         data.CropLoader(groups, **({"input_size": SIZE, "batch_size": 4} | change))

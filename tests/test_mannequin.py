@@ -250,6 +250,7 @@ def test_knobs_change_what_they_name():
     ("options", "message"),
     [
         ({"split": "trian"}, "choose train, val or test"),
+        ({"split": "trian", "scenes": 2}, "choose train, val or test"),
         ({"split": "val", "level": "hard"}, "choose bib, face, natural"),
         ({"split": "val", "view": "side"}, "choose balanced or front"),
         ({"split": "val", "scenes": 0}, "at least 1 scene"),

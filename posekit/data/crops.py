@@ -7,6 +7,7 @@ device, so that changing a codec never touches the loader.
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -126,6 +127,11 @@ class CropLoader:
         cache_bytes: int = CACHE_BYTES,
         drop_last: bool = False,
     ) -> None:
+        if not 0 < padding < math.inf or len(input_size) != 2:
+            raise ValueError(
+                f"crop loader: padding {padding} and input_size {tuple(input_size)}; a padding is a positive factor such "
+                "as 1.25, a size is (height, width)"
+            )
         if batch_size < 1 or min(input_size) < 2 or workers < 0 or seed < 0:
             raise ValueError(
                 f"crop loader: batch_size {batch_size}, input_size {tuple(input_size)}, workers {workers} and seed "

@@ -68,7 +68,8 @@ class Mannequin(PeopleDataset):
     ) -> None:
         self.split, self.seed, self.size = split, int(seed), (int(size[0]), int(size[1]))
         self.knobs = _knobs(level, view)
-        self.scenes = SCENES[_split(split)] if scenes is None else int(scenes)
+        whole = SCENES[_split(split)]
+        self.scenes = whole if scenes is None else int(scenes)
         if self.scenes < 1 or min(self.size) < 32 or self.seed < 0:
             raise ValueError(
                 f"Mannequin: scenes={self.scenes}, size={self.size}, seed={self.seed}; "
