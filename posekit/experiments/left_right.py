@@ -118,7 +118,9 @@ def run_arm(
         hardware=environment.hardware(),
     )
     if weights is not None:
-        command = f"python -m posekit.experiments.left_right --profile {profile} --arms {arm} --seeds {seed} --weights"
+        command = (
+            f"python -m posekit.experiments.left_right --profile {profile} --arms {arm} --seeds {seed} --weights FILE"
+        )
         save_weights(net, weights, metadata={"command": command, "run": json.dumps(asdict(made))})
     return made
 
