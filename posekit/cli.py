@@ -258,15 +258,13 @@ def _published_costs(options: Arguments) -> None:
 
 
 def _network_costs(options: Arguments) -> None:
-    import torch
-
     from posekit import analysis, create_model
     from posekit.experiments import cost_tables
 
     chosen = options.convention or "mac"
     facts, lines = [], []
     for name in options.models:
-        with torch.device("meta"):
+        with analysis.shapes_only():
             model = create_model(name, input_size=options.input_size)
         found = analysis.complexities(model)
         facts.append(cost_tables.network_json(name, found[chosen], layers=options.layers))

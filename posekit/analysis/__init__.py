@@ -1,6 +1,6 @@
 """What a pose network can and cannot do, worked out without training one."""
 
-from posekit.analysis.complexity import Complexity, LayerCost, complexities, complexity
+from posekit.analysis.complexity import Complexity, LayerCost, complexities, complexity, shapes_only
 from posekit.analysis.flip import flip_bias, simulated_flip_bias
 from posekit.analysis.oks_scale import oks_at_scale, oks_scale_ratio
 from posekit.analysis.quantization import (
@@ -44,5 +44,6 @@ __all__ = [
     "quantization_bound",
     "quantization_error",
     "receptive_field",
+    "shapes_only",
     "simulated_flip_bias",
 ]

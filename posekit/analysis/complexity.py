@@ -28,6 +28,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from posekit.analysis.modes import evaluating
@@ -177,6 +178,20 @@ def complexities(
 def _layer(name: str, module: nn.Module, count: float, shape: tuple[int, ...]) -> LayerCost:
     params = sum(parameter.numel() for parameter in module.parameters(recurse=False))
     return LayerCost(name, type(module).__name__, params, count, shape)
+
+
+@contextlib.contextmanager
+def shapes_only() -> Iterator[None]:
+    """Networks built inside have shapes and no memory; initialisation is skipped, there is nothing to fill."""
+    with torch.device("meta"), _Unfilled():
+        yield
+
+
+class _Unfilled(TorchFunctionMode):
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__name__", "") in ("normal_", "uniform_", "trunc_normal_", "zero_", "fill_"):
+            return args[0] if args else kwargs["tensor"]  # torch.nn.init passes on by name
+        return function(*args, **(kwargs or {}))
 
 
 def trace(

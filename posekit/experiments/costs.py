@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from posekit import create_model
-from posekit.analysis import Complexity, complexities
+from posekit.analysis import Complexity, complexities, shapes_only
 from posekit.experiments.environment import DATA
 from posekit.experiments.ledger import REPRODUCED_UNDER
 from posekit.models.base import PoseModel
@@ -205,7 +204,7 @@ def count(printed: Printed) -> dict[str, float]:
 def _counted(network: Network) -> dict[str, dict[str, float]]:
     """Quantity -> reading -> count of a network. It exists on shapes alone, so nothing is allocated or computed."""
     name, size, keypoints = network
-    with torch.device("meta"):
+    with shapes_only():
         model = create_model(name, input_size=size, num_keypoints=keypoints)
     costs = complexities(model)
     any_cost = costs["mac"]
