@@ -8,6 +8,7 @@ A skeleton of your own takes a few lines::
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -46,8 +47,8 @@ class Skeleton:
             raise ValueError(
                 f"skeleton '{self.name}': {len(self.sigmas)} sigmas for {K} keypoints; give one sigma each"
             )
-        if min(self.sigmas, default=1.0) <= 0:
-            raise ValueError(f"skeleton '{self.name}': sigmas must be positive, got {min(self.sigmas)}")
+        if odd := [sigma for sigma in self.sigmas if not 0 < sigma < math.inf]:
+            raise ValueError(f"skeleton '{self.name}': sigmas must be positive and finite, got {odd[0]}")
         for what, groups in (
             ("flip pair", self.flip_pairs),
             ("limb", self.limbs),

@@ -160,6 +160,7 @@ def test_sizes_and_sigmas_are_the_official_ones():
         ({"flip_pairs": (*COCO17.flip_pairs[:-1], (15, 17))}, "indices run from 0 to 16"),
         ({"sigmas": COCO17.sigmas[1:]}, "16 sigmas for 17 keypoints"),
         ({"sigmas": (0.0, *COCO17.sigmas[1:])}, "must be positive"),
+        ({"sigmas": (float("nan"), *COCO17.sigmas[1:])}, "must be positive and finite, got nan"),
         ({"keypoints": ("left_eye", *COCO17.keypoints[1:])}, "names repeat"),
         ({"limbs": ((0, 17),)}, "limb (0, 17) names no keypoint"),
         ({"upper_body": (0, -1)}, "upper-body index"),

@@ -127,6 +127,19 @@ def test_matches_are_those_of_pycocotools():
     assert np.isin(ours.matches.pair_oks, every).all(), "the OKS of a matched pair has other bits than pycocotools'"
 
 
+def test_oks_asks_for_one_skeleton_and_looks_at_labelled_keypoints_only():
+    rng = np.random.default_rng(0)
+    gt, visibility = rng.uniform(0, 90, (3, 17, 2)), np.tile([0, 2], 9)[:17] + np.zeros((3, 1))
+    known = {"area": np.full(3, 900.0), "visibility": visibility, "sigmas": SIGMAS}
+    expected = metrics.oks(gt + 2, gt, **known)
+    holes = np.where(visibility[..., None] > 0, gt, np.nan)
+    np.testing.assert_array_equal(metrics.oks(gt + 2, holes, **known), expected)
+    with pytest.raises(ValueError, match="17 predicted and 17 annotated keypoints with 1 sigmas"):
+        metrics.oks(gt, gt, **{**known, "sigmas": [0.1]})
+    with pytest.raises(ValueError, match="5 predicted and 17 annotated"):
+        metrics.oks(gt[:, :5], gt, **known)
+
+
 @pytest.mark.parametrize("as_tensor", [False, True])
 def test_oks_of_all_pairs_equals_pycocotools(as_tensor):
     gt, results = dataset(np.random.default_rng(8), images=20, people=5, detections=8, noise=2.0)

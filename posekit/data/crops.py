@@ -129,8 +129,8 @@ class CropLoader:
     ) -> None:
         if not 0 < padding < math.inf or len(input_size) != 2:
             raise ValueError(
-                f"crop loader: padding {padding} and input_size {tuple(input_size)}; a padding is a positive factor such "
-                "as 1.25, a size is (height, width)"
+                f"crop loader: padding {padding} and input_size {tuple(input_size)}; a padding is a positive factor, "
+                "such as 1.25, and a size is (height, width)"
             )
         if batch_size < 1 or min(input_size) < 2 or workers < 0 or seed < 0:
             raise ValueError(

@@ -50,8 +50,16 @@ def oks(
 
     Returns:
         (...) similarities in [0, 1], of the kind of ``pred``.
+
+    Raises:
+        ValueError: numbers of keypoints and sigmas that differ.
     """
     xp = torch if isinstance(pred, torch.Tensor) else np
+    if not len(sigmas) == pred.shape[-2] == gt.shape[-2]:
+        raise ValueError(
+            f"OKS of {pred.shape[-2]} predicted and {gt.shape[-2]} annotated keypoints with {len(sigmas)} sigmas; "
+            "all three must be of the same skeleton"
+        )
     two_variances: Array = 2 * variances(sigmas)
     if isinstance(pred, torch.Tensor):
         two_variances = torch.as_tensor(two_variances, dtype=pred.dtype, device=pred.device)
@@ -60,7 +68,7 @@ def oks(
     offset = pred - gt
     similarity = xp.exp(-(offset[..., 0] ** 2 + offset[..., 1] ** 2) / scale)
     count = labelled.sum(-1)
-    mean = xp.where(labelled, similarity, 0 * similarity).sum(-1) / xp.clip(count, 1, None)
+    mean = xp.where(labelled, similarity, xp.zeros_like(similarity)).sum(-1) / xp.clip(count, 1, None)
     if box is None:
         return xp.where(count > 0, mean, mean * np.nan)
     low, high = box[..., :2] - box[..., 2:], box[..., :2] + 2 * box[..., 2:]
