@@ -148,6 +148,7 @@ def test_check_says_what_is_wrong_and_exits_with_one(files, capsys):
         ("course 99", "names no notebook"),
         ("course --set sead=1", "no parameter 'sead'"),
         ("complexity resnext", "no network is called 'resnext'"),
+        ("claims verify --rows 0", "ask for at least 1"),
         ("claims show H99", "there is no claim 'H99'"),
         ("bench nothing", "there is no benchmark 'nothing'"),
         ("evaluate tiny_hrnet --annotations gt.json", "--images"),

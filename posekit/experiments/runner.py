@@ -146,7 +146,10 @@ def verify(rows: int = 3, *, seed_from: str | None = None, folder: Path | None =
 
     Raises:
         LedgerError: a damaged ledger, or a row whose test the package no longer has.
+        ValueError: fewer than one row is asked for.
     """
+    if rows < 1:
+        raise ValueError(f"{rows} rows cannot be run again; ask for at least 1")
     recorded = ledger.read(folder or environment.DATA / "ledger")
     text = seed_from if seed_from is not None else environment.commit()
     order = sorted(recorded, key=lambda row: hashlib.sha256((text + row.digest).encode()).digest())

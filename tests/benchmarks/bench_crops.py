@@ -169,7 +169,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    coco = Path(os.environ["POSEKIT_REALDATA"], "coco")
+    coco = Path(os.environ.get("POSEKIT_REALDATA", ""), "coco")
+    if not (coco / "test_coco.json").is_file():
+        print("crops are timed on real pictures: set POSEKIT_REALDATA to the folder that has them in coco/")
+        return
     dataset = data.CocoKeypoints(coco / "test_coco.json", coco).trainable()
     dataset = dataset.with_people(copies(dataset.people))
     ms = medians(stages(dataset) | pipelines(dataset), args.rounds)
