@@ -58,7 +58,7 @@ def _judge_reach(measurement: Measurement) -> Judgement:
         "Of the 1,680 offsets the networks answer "
         + ", ".join(f"{name} {share:.1f} %" for name, share in answered.items())
         + f"; beyond its own taps every one of them guesses (at most {100 * blind:.0f} % right). "
-        "No constant dilation leads the others.",
+        f"D=2 {'leads' if second == 'mechanism shown' else 'does not lead'} the other constants.",
         (
             Cell("offsets answered, DPM minus the best constant, %", ahead, shown),
             Cell("offsets answered, D=2 minus the next constant, %", answered["D=2"] - rest, second),
