@@ -139,7 +139,7 @@ def effective_figure(nets: Mapping[str, nn.Module], size: tuple[int, int], *, sa
 def recorded(test: str) -> list[ledger.Row]:
     """Recorded runs of a test, one per seed: the newest of each."""
     rows = {row.seed: row for row in ledger.read_file(DATA / "ledger" / f"{test}.jsonl")}
-    return list(rows.values())
+    return [rows[seed] for seed in sorted(rows)]
 
 
 def recorded_maps() -> dict[str, distant_cue.Accuracy]:
@@ -168,6 +168,8 @@ def cue_figure(
     # Joints are faint beside the cue: everything is brightened until a joint is light grey, which cuts the cue at full.
     first.imshow(np.clip(0.08 + 2.2 * picture.images[0].permute(1, 2, 0).numpy(), 0, 1))
     x, y = picture.cue[0].tolist()
+    cue = COLOURS[("vermillion", "sky")[int(picture.side[0])]]
+    first.plot([x], [y], marker="s", markersize=4, color=cue, linestyle="")
     first.plot([x], [y], marker="o", markersize=13, markerfacecolor="none", markeredgewidth=1.8,
                color=PANEL, linestyle="")  # fmt: skip
     first.set_title("one picture; ring: the cue")
