@@ -232,6 +232,8 @@ def test_compare_finds_missing_changed_and_new_figures(tmp_path):
         (exercises.numbers({"a": 1.0, "b": 2.0}), {"a": 1.0, "b": 4.0}, "'b': 4 is too large by a factor of 2"),
         (exercises.choice("b", because={"a": "a is the mean"}), "A ", "a is the mean"),
         (exercises.choice({1, 2, 3}, because={}), [1, 2], "2 of 3 found"),
+        (exercises.choice({1, 2, 3}, because={}), "all", "give a set"),
+        (exercises.choice("b", because={"a": "no"}), ["a", "b"], "choose one"),
         (exercises.function(np.sqrt, [("four", (4.0,))]), lambda x: x / 4, "four: "),
         (exercises.function(np.sqrt, [("four", (9.0,))], slips=[("no root", lambda x: x)]), lambda x: x, "no root"),
         (exercises.function(np.sqrt, [("four", (4.0,))]), 2.0, "give a function"),
@@ -249,6 +251,9 @@ def test_judges_say_what_is_off(judge, answer, says):
         (exercises.numbers({"a": 1.0}), {"a": 1.0}),
         (exercises.choice("b", because={}), " B"),
         (exercises.choice({1, 2}, because={}), (2, 1)),
+        (exercises.choice({1, 2}, because={}), np.array([2, 1, 1])),
+        (exercises.choice("b", because={}), "'b')"),
+        (exercises.choice("b", because={}), {"b"}),
         (exercises.function(np.sqrt, [("four", (4.0,))]), lambda x: x**0.5),
     ],
 )

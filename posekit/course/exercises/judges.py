@@ -130,23 +130,39 @@ def numbers(expected: Mapping[str, float], *, rel: float = 1e-3, tol: float = 0.
 
 
 def choice(expected: Any, *, because: Mapping[Any, str]) -> Judge:
-    """A judge of a choice: ``because`` says for every wrong option why it is wrong."""
-    right = sorted(expected) if isinstance(expected, (set, frozenset, list, tuple)) else expected
+    """A judge of a choice: ``because`` says for every wrong option why it is wrong.
+
+    One option may come alone in a list or set, in quotes or with a bracket (``"b)"``); several in any collection.
+    """
+    several = isinstance(expected, (set, frozenset, list, tuple))
+    right = set(expected) if several else {expected}
 
     def judge(answer: Any) -> str | None:
-        given = sorted(answer) if isinstance(answer, (set, frozenset, list, tuple)) else answer
-        if isinstance(given, str):
-            given = given.strip().lower()
+        given = _options(answer)
         if given == right:
             return None
-        if isinstance(right, list) and isinstance(given, list):
-            extra = [option for option in given if option not in right]
+        extra = sorted((option for option in given if option not in right), key=str)
+        if several:
             if extra:
-                return because.get(extra[0], f"{extra[0]!r} does not belong in it")
+                known = all(type(option) in {type(one) for one in right} for option in extra)
+                unknown = f"{extra[0]!r} is not among the options" + ("" if known else "; give a set such as {1, 2}")
+                return because.get(extra[0], unknown)
             return f"{len(given)} of {len(right)} found, and those are right; look on"
-        return because.get(given, f"{given!r} is not among the options: {', '.join(map(str, [*because, right]))}")
+        if len(given) != 1:
+            return f"choose one option; you gave {len(given)}"
+        options = ", ".join(sorted({*map(str, because), str(expected)}))
+        return because.get(extra[0], f"{extra[0]!r} is not among the options: {options}")
 
     return judge
+
+
+def _options(answer: Any) -> set[Any]:
+    """What was chosen, as a set; letters lower, without quotes and brackets."""
+    if hasattr(answer, "tolist"):
+        answer = answer.tolist()
+    chosen = answer if isinstance(answer, Iterable) and not isinstance(answer, str) else [answer]
+    options = [option.item() if hasattr(option, "item") else option for option in chosen]
+    return {option.strip().strip("\"'().:").lower() if isinstance(option, str) else option for option in options}
 
 
 def function(

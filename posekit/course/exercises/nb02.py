@@ -44,7 +44,7 @@ def _in_order_given(points: Mapping[str, tuple[float, float, bool]]) -> dict[str
 
 def _judge_record(expected: dict[str, Any]) -> Judge:
     def judge(answer: Any) -> str | None:
-        if not isinstance(answer, Mapping) or set(answer) < {"keypoints", "num_keypoints"}:
+        if not isinstance(answer, Mapping) or not {"keypoints", "num_keypoints"} <= set(answer):
             return "return a dict with 'keypoints' and 'num_keypoints'"
         given = np.asarray(answer["keypoints"], dtype=float)
         if given.shape == (17, 3):
@@ -127,7 +127,8 @@ and an `id` of its own; `posekit data check FILE` tells you what is missing.""",
         judge=choice(set(FAULTS), because=_NOT_A_FAULT),
         solution="The five records, and what is wrong with each:\n\n"
         + "\n".join(f"- {number}: {words}" for number, words in FAULTS.items())
-        + "\n\nEach of them lowers AP without an error message, and most of them to 0. "
+        + "\n\nAn evaluator takes all five without an error message. All but the false count cost AP (the "
+        "box through the crops that are cut from it), and a file full of them can bring it to 0. "
         "`check_annotations` names all five at once.",
         answer=set(FAULTS),
         wrong=(

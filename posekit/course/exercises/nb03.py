@@ -121,7 +121,7 @@ def my_oks(pred, truth, area, visibility, sigmas):
         task="compute the sigma of a keypoint from 400 repeated clicks and the areas of the people",
         judge=number(
             _SIGMA,
-            rel=1e-4,
+            rel=1e-3,
             slips={
                 "that is sigma squared; take the root": float(_RATIO.mean()),
                 "that is k = 2 sigma, which the evaluator makes of sigma itself": 2 * _SIGMA,

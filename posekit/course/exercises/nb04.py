@@ -91,7 +91,7 @@ That takes h + w exponentials for each joint instead of h times w. The package's
     Exercise(
         id="nb04-centre",
         task="give the column and row of the rounded centre, and the peak's distance from the joint in pixels",
-        judge=numbers({"column": 25, "row": 16, "distance": 5**0.5}),
+        judge=numbers({"column": 25, "row": 16, "distance": 5**0.5}, rel=2e-3),
         solution="""101 / 4 = 25.25 and int(25.75) = 25: the centre of cell 25 is pixel 100, one pixel left of the
 joint. 62 / 4 = 15.5 and int(16.0) = 16: the centre of cell 16 is pixel 64, two pixels below it.
 The distance is sqrt(1 + 4) = 2.236 px. The target itself is wrong by that much, and a network that learns it
