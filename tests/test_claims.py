@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import subprocess
@@ -213,6 +214,16 @@ def test_the_rows_to_verify_follow_the_commit(tmp_path):
     picks = {tuple(v.row.seed for v in verify(2, seed_from=text, folder=tmp_path)) for text in "abcdef"}
     assert len(picks) > 1
     assert verify(2, seed_from="a", folder=tmp_path) == verify(2, seed_from="a", folder=tmp_path)
+
+
+def test_a_row_that_was_recorded_again_is_not_verified(tmp_path):
+    (row,) = run("flip_shift_stride4", profile="smoke", seeds=[3])
+    ledger.append(
+        tmp_path, [dataclasses.replace(row, commit="0" * 40, metrics={k: v + 1 for k, v in row.metrics.items()})]
+    )
+    ledger.append(tmp_path, [row])
+    (standing,) = verify(5, seed_from="abc", folder=tmp_path)
+    assert standing.ok
 
 
 def test_unknown_tests_and_profiles_are_named():

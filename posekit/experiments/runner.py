@@ -135,7 +135,7 @@ def arrays_of(row: Row, *, folder: Path | None = None) -> dict[str, np.ndarray]:
 
 
 def verify(rows: int = 3, *, seed_from: str | None = None, folder: Path | None = None) -> list[Verified]:
-    """Rerun some recorded rows and compare every metric with what was recorded.
+    """Rerun some standing rows and compare every metric with what was recorded.
 
     Equal versions and hardware must give equal numbers; elsewhere the row's own tolerance holds.
 
@@ -150,9 +150,10 @@ def verify(rows: int = 3, *, seed_from: str | None = None, folder: Path | None =
     """
     if rows < 1:
         raise ValueError(f"{rows} rows cannot be run again; ask for at least 1")
-    recorded = ledger.read(folder or environment.DATA / "ledger")
+    # A row that was recorded again is history: the newest of a test, scope and seed is the one that stands.
+    recorded = {(row.test, row.scope, row.seed): row for row in ledger.read(folder or environment.DATA / "ledger")}
     text = seed_from if seed_from is not None else environment.commit()
-    order = sorted(recorded, key=lambda row: hashlib.sha256((text + row.digest).encode()).digest())
+    order = sorted(recorded.values(), key=lambda row: hashlib.sha256((text + row.digest).encode()).digest())
     return [rerun(row) for row in order[:rows]]
 
 
