@@ -89,21 +89,22 @@ def labelled_person(dataset: Any, picture: np.ndarray, person: int) -> Any:
 def _margins(ax: Any, people: Any, person: int, own: np.ndarray) -> None:
     """The labels beside the picture, each with a line to what it names."""
     points, flags, box = people.keypoints[person], people.visibility[person], people.box[person]
-    nose, wrist = COCO17.index("nose"), int(np.argmin(np.where(flags > 0, points[:, 1], np.inf)))
-    hidden = np.flatnonzero(flags == 1)
+    top = int(np.argmin(np.where(flags > 0, points[:, 1], np.inf)))
+    hidden, seen = np.flatnonzero(flags == 1), [k for k in np.flatnonzero(flags == 2) if k != top]
     rows, columns = np.nonzero(own)
     middle = len(rows) // 2
     knee = points[COCO17.index("left_knee")]
     notes = [
-        (points[wrist], f"keypoints: {COCO17.keypoints[wrist]}\nx, y, v = {points[wrist][0]:.1f}, "
-                        f"{points[wrist][1]:.1f}, {flags[wrist]}"),
-        (points[nose], f"v = {flags[nose]}: labelled and {'visible' if flags[nose] == 2 else 'hidden'}"),
+        (points[top], f"keypoints: {COCO17.keypoints[top]}\nx, y, v = {points[top][0]:.1f}, "
+                      f"{points[top][1]:.1f}, {flags[top]}"),
         (box[:2] - 0.5, "bbox: x, y, width, height\n" + ", ".join(f"{v:.0f}" for v in box)),
         ((columns[middle], rows[middle]), f"segmentation: the shaded pixels\narea: {people.area[person]:.0f} of them"),
         (knee, f"num_keypoints: {people.num_keypoints[person]}, those with v > 0"),
     ]  # fmt: skip
     if len(hidden):
-        notes.insert(2, (points[hidden[-1]], f"v = 1: labelled, hidden\n({COCO17.keypoints[hidden[-1]]})"))
+        notes.append((points[hidden[-1]], f"v = 1: labelled, hidden\n({COCO17.keypoints[hidden[-1]]})"))
+    if seen:
+        notes.append((points[seen[0]], f"v = 2: labelled, visible\n({COCO17.keypoints[seen[0]]})"))
     for i, (target, words) in enumerate(sorted(notes, key=lambda note: note[0][1])):
         at = (1.03, 0.94 - i * 0.88 / max(1, len(notes) - 1))
         ax.annotate(words, xy=target, xycoords="data", xytext=at, textcoords="axes fraction", fontsize=10, va="center",
