@@ -158,17 +158,20 @@ def recorded_maps() -> dict[str, distant_cue.Accuracy]:
 
 
 def cue_figure(
-    maps: Mapping[str, distant_cue.Accuracy], live: tuple[str, distant_cue.Accuracy], picture: distant_cue.DistantCue
+    maps: Mapping[str, distant_cue.Accuracy], live: tuple[str, distant_cue.Accuracy], pictures: distant_cue.DistantCue
 ) -> Any:
-    """Headline: one picture of the task, accuracy over the cue's offset for each scheme, and the arm trained live."""
+    """Headline: accuracy over the cue's offset for each scheme and the arm trained live, beside a picture of the task.
+
+    Of ``pictures`` the one whose cue is nearest the middle is shown.
+    """
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(2, 4, figsize=(11.0, 5.9))
-    first = axes[0, 0]
+    first, example = axes[0, 0], int((pictures.cue - distant_cue.SIZE // 2).abs().amax(1).argmin())
     # Joints are faint beside the cue: everything is brightened until a joint is light grey, which cuts the cue at full.
-    first.imshow(np.clip(0.08 + 2.2 * picture.images[0].permute(1, 2, 0).numpy(), 0, 1))
-    x, y = picture.cue[0].tolist()
-    cue = COLOURS[("vermillion", "sky")[int(picture.side[0])]]
+    first.imshow(np.clip(0.08 + 2.2 * pictures.images[example].permute(1, 2, 0).numpy(), 0, 1))
+    x, y = pictures.cue[example].tolist()
+    cue = COLOURS[("vermillion", "sky")[int(pictures.side[example])]]
     first.plot([x], [y], marker="s", markersize=4, color=cue, linestyle="")
     first.plot([x], [y], marker="o", markersize=13, markerfacecolor="none", markeredgewidth=1.8,
                color=PANEL, linestyle="")  # fmt: skip
