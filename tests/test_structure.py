@@ -23,9 +23,9 @@ FLOORS = [
     {"training", "inference"},
     {"experiments"},
     {"course"},
-    {"cli"},
+    {"cli", "__main__"},
 ]
-ARROWS = {("training", "inference"), ("annotations", "skeletons"), ("annotations", "geometry")}
+ARROWS = {("__main__", "cli"), ("training", "inference"), ("annotations", "skeletons"), ("annotations", "geometry")}
 
 
 def allowed(room: str) -> set[str]:
