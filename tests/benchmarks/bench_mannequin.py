@@ -1,6 +1,6 @@
 """Scenes per second of the embedded dataset, one thread, and where the time goes.
 
-    python tests/benchmarks/bench_mannequin.py [--json FILE] [--size 192x256] [--scenes 48] [--batch 2] [--device cpu]
+    python tests/benchmarks/bench_mannequin.py [--json FILE] [--size 192x256] [--scenes 48] [--batch 3] [--device cpu]
 
 The peer is one picture's work that anybody must do: encoding it as PNG. Ratios are to that.
 """
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--size", default="192x256")
     parser.add_argument("--scenes", type=int, default=48)
-    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--level", default="natural", choices=list(LEVELS))
     parser.add_argument("--device", default="cpu")
