@@ -3,7 +3,7 @@
 Eight times down to 1/64 and up again, with a prediction after each hourglass that the next one sees. The form is that
 of the authors' PyTorch port: pre-activation bottlenecks with biased convolutions, one per node, nearest upsampling.
 The port builds a 1x1 shortcut in every residual and uses it only where the width changes; only those are built here
-(25.40 M parameters for 17 keypoints, 32.82 M with the unused ones).
+(25.44 M parameters for 17 keypoints, 32.82 M with the unused ones).
 """
 
 from __future__ import annotations
