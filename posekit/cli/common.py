@@ -1,0 +1,115 @@
+"""What several verbs share: errors, output, options that they have in common, and what those options name."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+Arguments = argparse.Namespace
+MODEL_HELP = "a name that posekit.list_models() gives"
+WEIGHTS_HELP = "a file, or 'mannequin' for our small trained one"
+
+
+class UsageError(ValueError):
+    """What was asked cannot be done; one sentence."""
+
+
+def print_result(options: Arguments, plain: Any, text: Any) -> None:
+    """The answer on stdout: ``plain`` as JSON where that was asked for, otherwise ``text``."""
+    print(json.dumps(plain, indent=1, allow_nan=False, default=float) if options.json else text)
+
+
+def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` pairs; a value is read as JSON if it is JSON, otherwise as text."""
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {pair}: write key=value")
+        try:
+            settings[key] = json.loads(value)
+        except ValueError:
+            settings[key] = value
+    return settings
+
+
+def mannequin(options: Arguments, split: str, scenes: int) -> Any:
+    from posekit.data import Mannequin
+
+    return Mannequin(split, level=options.level, view=options.view, scenes=scenes, seed=options.seed)
+
+
+def dataset_of(options: Arguments, split: str, scenes: int) -> Any:
+    """The files that were named, otherwise the embedded dataset."""
+    annotations = getattr(options, f"{split}_annotations", None) or getattr(options, "annotations", None)
+    if annotations is None:
+        return mannequin(options, split, scenes)
+    if options.images is None:
+        raise UsageError("annotations without pictures: say with --images where the pictures lie")
+    from posekit.data import CocoKeypoints
+
+    return CocoKeypoints(annotations, options.images)
+
+
+def refuse_model(options: Arguments) -> None:
+    """Before a dataset is drawn for minutes: is there such a network, of such a size, and are its weights there?"""
+    import torch
+
+    from posekit import create_model
+    from posekit.inference import pick_device
+    from posekit.models.catalog import mannequin_weights
+
+    pick_device(options.device)
+    with torch.device("meta"):
+        create_model(options.model, input_size=options.input_size)
+    if options.weights == "mannequin":
+        mannequin_weights(options.model)
+    elif options.weights and not Path(options.weights).is_file():
+        raise UsageError(f"{options.weights}: there are no such weights; check the path")
+
+
+def network_of(options: Arguments, num_keypoints: int) -> Any:
+    """The network that was named, with its weights, ready to predict."""
+    from posekit import create_model
+
+    return create_model(
+        options.model, input_size=options.input_size, num_keypoints=num_keypoints, weights=options.weights
+    ).eval()
+
+
+def add_verb(
+    verbs: Any, name: str, run: Callable[[Arguments], int], does: str, example: str, *, as_json: bool = True
+) -> argparse.ArgumentParser:
+    """The parser of a new verb, whose help ends with an example."""
+    one = verbs.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.", epilog=f"example: {example}")
+    one.set_defaults(run=run)
+    if as_json:
+        one.add_argument("--json", action="store_true", help="print JSON")
+    return one
+
+
+def add_group(verbs: Any, name: str, does: str) -> Any:
+    """Where verbs of two words, such as ``data check``, are added."""
+    group = verbs.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
+    return group.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+
+def add_mannequin_options(one: argparse.ArgumentParser, *, scenes: int) -> None:
+    group = one.add_argument_group("embedded dataset")
+    group.add_argument("--level", default="face", choices=("bib", "face", "natural"))
+    group.add_argument("--view", default="balanced", choices=("balanced", "front"))
+    group.add_argument("--scenes", type=int, default=scenes, help=f"pictures ({scenes})")
+    group.add_argument("--seed", type=int, default=0)
+
+
+def add_network_options(one: argparse.ArgumentParser, *, device: bool = True) -> None:
+    one.add_argument("--input-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="the network's own")
+    if device:
+        one.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+
+def add_ledger_option(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--ledger", type=Path, help="folder of recorded runs (data/ledger)")

@@ -1,0 +1,177 @@
+"""Verbs on a network: score it, show what it sees, count its cost, export it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from posekit.cli.common import (
+    MODEL_HELP,
+    WEIGHTS_HELP,
+    Arguments,
+    UsageError,
+    add_mannequin_options,
+    add_network_options,
+    add_verb,
+    dataset_of,
+    network_of,
+    print_result,
+    refuse_model,
+)
+
+
+def evaluate(options: Arguments) -> int:
+    from posekit import inference
+    from posekit.annotations import write_detections
+
+    refuse_model(options)
+    dataset = dataset_of(options, options.split, options.scenes)
+    model = network_of(options, dataset.skeleton.num_keypoints)
+    result = inference.evaluate(
+        model, dataset, flip_test=not options.no_flip_test, device=options.device, progress=not options.json
+    )
+    if options.save:
+        write_detections(options.save, result.detections)
+    extra = [f"    {k:<18} {v:.4f}" for k, v in result.summary().items() if k.startswith(("mean_oks", "confusion"))]
+    print_result(options, result.summary(), "\n".join([str(result.result), *extra]))
+    return 0
+
+
+def predict(options: Arguments) -> int:
+    from posekit import inference
+    from posekit.data import read_image
+    from posekit.skeletons import SKELETONS
+
+    skeleton = SKELETONS[options.skeleton]
+    picture = read_image(options.image)
+    found = inference.predict_image(
+        network_of(options, skeleton.num_keypoints), picture, options.box or None, skeleton=skeleton,
+        flip_test=not options.no_flip_test, device=options.device,
+    )  # fmt: skip
+    people = [
+        {name: [*map(float, point), float(s)] for name, point, s in zip(skeleton.keypoints, points, scores)}
+        for points, scores in zip(found.keypoints, found.scores)
+    ]
+    if options.out:
+        from posekit.course.figures import as_png, write_bytes
+        from posekit.viz import draw_people
+
+        drawn = draw_people(picture, found.keypoints, visibility=found.scores > options.threshold, skeleton=skeleton)
+        write_bytes(options.out, as_png(drawn))
+    lines = [f"{name:<16} {x:8.1f} {y:8.1f}  {s:.2f}" for person in people for name, (x, y, s) in person.items()]
+    print_result(options, people, "\n".join(lines))
+    return 0
+
+
+def complexity(options: Arguments) -> int:
+    whole = {"published": options.published, "zoo": options.zoo}
+    if sum(whole.values()) + bool(options.models) != 1:
+        raise UsageError("name a network, or ask for --published or --zoo, one of the three")
+    if options.zoo:
+        from posekit.experiments import zoo
+
+        path = zoo.write_zoo()
+        print_result(options, {"file": str(path)}, path)
+    elif options.published:
+        _published_costs(options)
+    else:
+        _network_costs(options)
+    return 0
+
+
+def _published_costs(options: Arguments) -> None:
+    from posekit.experiments import cost_tables, costs
+
+    compared = costs.compare_all()
+    if options.figure:
+        from posekit.course.figures import as_png, write_bytes
+        from posekit.viz import style
+
+        style(apply=True)
+        write_bytes(options.figure, as_png(cost_tables.published_figure(compared)))
+    print_result(options, cost_tables.published_json(compared), cost_tables.published_text(compared))
+
+
+def _network_costs(options: Arguments) -> None:
+    from posekit import analysis, create_model
+    from posekit.experiments import cost_tables
+
+    chosen = options.convention or "mac"
+    facts, lines = [], []
+    for name in options.models:
+        with analysis.shapes_only():
+            model = create_model(name, input_size=options.input_size)
+        found = analysis.complexities(model)
+        facts.append(cost_tables.network_json(name, found[chosen], layers=options.layers))
+        shown = {options.convention: found[options.convention]} if options.convention else found
+        lines.append(cost_tables.network_text(name, shown, layers=chosen if options.layers else ""))
+    print_result(options, facts if len(facts) > 1 else facts[0], "\n".join(lines))
+
+
+def export(options: Arguments) -> int:
+    from posekit import create_model, inference
+
+    model = create_model(
+        options.model, input_size=options.input_size, num_keypoints=options.num_keypoints, weights=options.weights
+    )
+    made = inference.export_onnx(model.eval(), options.out, check=options.check)
+    facts = {"file": str(made.path), "megabytes": made.megabytes, "outputs": made.outputs, "error": made.error}
+    agrees = "" if made.error is None else f"; ONNX Runtime agrees with torch within {made.error:.0e}"
+    print_result(options, facts, f"{made.path}: {made.megabytes:.1f} MB, gives {', '.join(made.outputs)}{agrees}")
+    return 0
+
+
+def _box(text: str) -> list[float]:
+    numbers = [float(part) for part in text.split(",")]
+    if len(numbers) != 4:
+        raise argparse.ArgumentTypeError(f"{text}: give x,y,width,height in pixels")
+    return numbers
+
+
+def add_verbs(verbs: Any) -> None:
+    """``evaluate``, ``predict``, ``complexity`` and ``export``."""
+    one = add_verb(
+        verbs, "evaluate", evaluate, "score a network on a dataset", "posekit evaluate tiny_hrnet --scenes 100"
+    )
+    one.add_argument("model", help=MODEL_HELP)
+    one.add_argument("--weights", help=WEIGHTS_HELP)
+    one.add_argument("--annotations", type=Path, help="COCO file; the embedded dataset when not named")
+    one.add_argument("--images", type=Path, help="folder of the pictures")
+    one.add_argument("--split", default="val", choices=("train", "val", "test"), help="of the embedded dataset")
+    one.add_argument("--no-flip-test", action="store_true")
+    one.add_argument("--save", type=Path, metavar="FILE", help="write the detections as a COCO result file")
+    add_network_options(one)
+    add_mannequin_options(one, scenes=500)
+
+    example = "posekit predict hrnet_w32 photo.jpg --weights w32.pth --box 120,40,180,400 --out drawn.png"
+    one = add_verb(verbs, "predict", predict, "picture in, skeletons out", example)
+    one.add_argument("model", help=MODEL_HELP)
+    one.add_argument("image", help="a picture")
+    one.add_argument("--weights", required=True, help=WEIGHTS_HELP)
+    one.add_argument(
+        "--box", action="append", type=_box, metavar="X,Y,W,H", help="a person, in pixels; repeat for more"
+    )
+    one.add_argument("--out", type=Path, help="write the picture with skeletons")
+    one.add_argument("--threshold", type=float, default=0.2, help="least score of a keypoint that is drawn")
+    one.add_argument("--skeleton", default="coco17", choices=("coco17", "mpii16", "crowdpose14"))
+    one.add_argument("--no-flip-test", action="store_true")
+    add_network_options(one)
+
+    one = add_verb(verbs, "complexity", complexity, "parameters and multiply-adds", "posekit complexity hrnet_w32")
+    one.add_argument("models", nargs="*", metavar="MODEL", help="names that posekit.list_models() gives")
+    one.add_argument("--convention", choices=("mac", "official", "mmcv", "transpose"), help="all, in JSON mac")
+    one.add_argument("--layers", action="store_true", help="one line per module")
+    one.add_argument("--published", action="store_true", help="every printed figure of the sources beside ours")
+    one.add_argument("--figure", type=Path, metavar="PNG", help="with --published, also draw them")
+    one.add_argument("--zoo", action="store_true", help="write the table of all networks, data/zoo.md")
+    add_network_options(one, device=False)
+
+    example = "posekit export hrnet_w32 w32.onnx --weights w32.pth --check"
+    one = add_verb(verbs, "export", export, "write a network as an ONNX file", example)
+    one.add_argument("model", help=MODEL_HELP)
+    one.add_argument("out", type=Path, metavar="OUT", help="the file")
+    one.add_argument("--weights", help=WEIGHTS_HELP)
+    one.add_argument("--num-keypoints", type=int, default=17)
+    one.add_argument("--check", action="store_true", help="run it in ONNX Runtime and compare with torch first")
+    add_network_options(one, device=False)
