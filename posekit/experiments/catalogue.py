@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from posekit.experiments.bounds import DARK, POST_PROCESSING, QUANTIZATION, RESOLUTION, ROUNDED
+from posekit.experiments.controlled_sides import SIDES_TESTS
 from posekit.experiments.cost_claims import COST_TESTS
 from posekit.experiments.exact import DPM_FIELD, FLIP_ORDER, FLIP_STRIDE1, OKS_SCALE
-from posekit.experiments.far_cues import DISTANT_CUE, DISTANT_CUE_ORDER, LEFT_RIGHT
+from posekit.experiments.far_cues import DISTANT_CUE, DISTANT_CUE_ORDER
 from posekit.experiments.runner import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -22,7 +23,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ROUNDED,
         DISTANT_CUE,
         DISTANT_CUE_ORDER,
-        LEFT_RIGHT,
+        *SIDES_TESTS,
         *COST_TESTS,
     )
 }

@@ -10,7 +10,7 @@ import numpy as np
 
 from posekit.experiments.ledger import Cell
 from posekit.experiments.runner import Experiment, Judgement, Measurement
-from posekit.experiments.tasks import distant_cue, left_right
+from posekit.experiments.tasks import distant_cue
 
 LEARNED = 0.4  # mean loss of 25 steps; a network that sees nothing stays at log 2 = 0.69
 CHANCE, SURE = 0.55, 0.9  # accuracies that count as guessing and as knowing
@@ -88,60 +88,6 @@ def _judge_order(measurement: Measurement) -> Judgement:
     )
 
 
-def _measure_sides(config: Mapping[str, Any], seed: int) -> Measurement:
-    from posekit import create_model
-    from posekit.analysis import receptive_field
-
-    train = left_right.people("train", scenes=config["train_scenes"], level=config["level"])
-    val = left_right.people("val", scenes=config["val_scenes"], level=config["level"])
-    fields = {
-        name: receptive_field(create_model("tiny_dpn", dilations=dilations), input_size=(320, 320)).height
-        for name, dilations in config["arms"].items()
-    }
-    sides = {
-        name: left_right.judge(left_right.train(dilations, train, samples=config["samples"], seed=seed), val)
-        for name, dilations in config["arms"].items()
-    }
-    half = fields["D=1"] // 2
-    metrics = left_right.summary(sides, half_field=half)
-    metrics |= {f"receptive field px, {name}": float(field) for name, field in fields.items()}
-    intervals: dict[str, tuple[float, float]] = {}
-    arrays = {"edges": left_right.EDGES}
-    for place, edges in (("within", (0, half)), ("beyond", (half, 1000))):
-        narrow, wide = (sides[name].counts(np.array(edges)) for name in ("D=1", "DPM"))
-        key = f"{place} the field, D=1 minus DPM"
-        metrics[key], low, high = left_right.difference(narrow, wide, seed=seed)
-        intervals[key] = (low, high)
-    for name, seen in sides.items():
-        confused, judged = seen.counts()
-        arrays |= {f"confused, {name}": confused.sum(0), f"judged, {name}": judged.sum(0)}
-    return Measurement(metrics, intervals, arrays)
-
-
-def _judge_sides(measurement: Measurement) -> Judgement:
-    m, (low, high) = measurement.metrics, measurement.intervals["beyond the field, D=1 minus DPM"]
-    near = measurement.intervals["within the field, D=1 minus DPM"]
-    shown = low > max(near[1], 0.05)
-    word = "mechanism shown" if shown else "mechanism not shown"
-    shares = {key: 100 * value for key, value in m.items()}
-    return Judgement(
-        word,
-        f"Further from the nose than half of D=1's field of {m['receptive field px, D=1']:.0f} px, D=1 confuses left "
-        f"and right at {shares['beyond the field, D=1']:.0f} % of the joints and DPM at "
-        f"{shares['beyond the field, DPM']:.0f} %; nearer, at {shares['within the field, D=1']:.0f} % and "
-        f"{shares['within the field, DPM']:.0f} %.",
-        (
-            Cell(
-                "confused beyond the field, D=1 minus DPM, %",
-                shares["beyond the field, D=1 minus DPM"],
-                word,
-                "+4.0 to +5.3 AP",
-                (100 * low, 100 * high),
-            ),
-        ),
-    )
-
-
 def _cue_profiles(names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     schemes = {name: list(distant_cue.SCHEMES[name]) for name in names}
     return {
@@ -174,27 +120,4 @@ DISTANT_CUE_ORDER = Experiment(
     judge=_judge_order,
     tolerance=0.5,
     network="four dilated layers, 37 k",
-)
-
-LEFT_RIGHT = Experiment(
-    name="left_right_reach",
-    claims=("D02",),
-    kind="controlled",
-    question="Are left and right confused where the face lies outside the receptive field?",
-    dataset="Mannequin, face",
-    profiles={
-        profile: {
-            "level": "face",
-            "arms": {"D=1": "ones", "DPM": "decreasing"},
-            "train_scenes": train,
-            "val_scenes": val,
-            "samples": samples,
-        }
-        for profile, train, val, samples in (("smoke", 24, 16, 240), ("quick", 3000, 500, 48_000))
-    },
-    measure=_measure_sides,
-    judge=_judge_sides,
-    tolerance=0.15,
-    packages=("opencv-python-headless",),
-    network="tiny_dpn",
 )

@@ -1,15 +1,15 @@
-"""Controlled task: left and right of a figure, told by its face, against how far a network sees.
+"""Controlled task: left and right of a figure, told by its face or its bib, against how far a network sees.
 
 Mannequin's figures are symmetric but for the front: at level "face" only the head says whether a person faces the
-camera, and so which ankle is the left one. A joint within the network's receptive field of the face can know its side;
-a joint further away can only guess. Two networks of one cost and one number of weights, a tiny DPN with all dilations
-1 and one with the pyramid, are trained alike and asked about new people.
+camera, and so which ankle is the left one; at level "bib" the whole torso says it. A joint within the network's
+receptive field of that cue can know its side; a joint further away can only guess. Tiny DPNs of one cost and one number
+of weights, which differ in their dilations alone, are trained alike and asked about new people.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ SIZE = (96, 64)  # crop, px
 LEAST_HEIGHT, LEAST_JOINTS = 60, 8  # of people who take part: box height in the picture, px; labelled keypoints
 EDGES = np.arange(0, 80, 5)  # px of the crop
 NOSE = 0
+CUES = {"face": (NOSE,), "bib": (5, 6, 11, 12)}  # joints from which the distance to a level's cue is counted
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Sides:
 
     Attributes:
         confusion: of N people.
-        distance: (N, 17) from each joint to the nose, the larger of both axes, pixels of the 96x64 crop; infinite
-            where the nose is not labelled.
+        distance: (N, 17) from each joint to the nearest joint of the cue (the nose, unless said otherwise), the larger
+            of both axes, pixels of the 96x64 crop; infinite where none of them is labelled.
         yaw: (N,) radians, 0 facing the camera.
         mean_error: of all labelled joints, pixels of the crop.
     """
@@ -88,16 +89,23 @@ def train(dilations: Any, data: Mannequin, *, samples: int, seed: int, out_dir: 
     return net
 
 
-def judge(net: Any, data: Mannequin) -> Sides:
-    """Ask a network, without the flip test, and look for confused sides."""
+def judge(net: Any, data: Mannequin, *, cue: Sequence[int] = (NOSE,)) -> Sides:
+    """Ask a network, without the flip test, and look for confused sides.
+
+    Args:
+        net: a pose network.
+        data: of :func:`people`.
+        cue: joints from which :attr:`Sides.distance` is counted.
+    """
     loader = CropLoader(data, net.input_size, batch_size=64)
     found = inference.predict(net, loader, flip_test=False, device="cpu", progress=False)
     batches = list(loader)
     truth = torch.cat([batch.keypoints for batch in batches]).double().numpy()
     of = data.people.select(found.person)
     labelled = of.visibility > 0
-    distance = np.abs(truth - truth[:, [NOSE]]).max(-1)
-    distance[~labelled[:, NOSE]] = np.inf
+    # (N, 17, cue joints) -> (N, 17)
+    apart = np.abs(truth[:, :, None] - truth[:, None, list(cue)]).max(-1)
+    distance = np.where(labelled[:, None, list(cue)], apart, np.inf).min(-1)
     confusion = lr_confusion(
         found.keypoints, of.keypoints, visibility=of.visibility, box=of.box, skeleton=data.skeleton
     )
@@ -123,8 +131,14 @@ def difference(
     return float(value), float(low), float(high)
 
 
-def summary(sides: Mapping[str, Sides], *, half_field: float) -> dict[str, float]:
-    """Flat numbers of some networks: confused share by view, by joint, and nearer or further than ``half_field``."""
+def summary(sides: Mapping[str, Sides], *, half_field: float, near: float | None = None) -> dict[str, float]:
+    """Flat numbers of some networks: confused share by view, by joint, and by distance from the cue.
+
+    Args:
+        sides: by the networks' names.
+        half_field: px of the crop; joints from here on are "beyond the field".
+        near: px of the crop; joints nearer are "within the field". None: ``half_field``.
+    """
     metrics: dict[str, float] = {}
     for name, one in sides.items():
         views = {f"{view} view": rate for view, rate in one.confusion.by_view(one.yaw).items()}
@@ -135,9 +149,10 @@ def summary(sides: Mapping[str, Sides], *, half_field: float) -> dict[str, float
                 for part in ("eligible", "confused", "decided", "nearer_mirrored")
             ),
         )
-        confused, judged = one.counts(np.array([0, half_field, 1000]))
-        near, far = confused.sum(0) / np.maximum(judged.sum(0), 1)
-        found = {**views, **faced.by_joint(), "within the field": near, "beyond the field": far}
+        places = {"within the field": (0, half_field if near is None else near), "beyond the field": (half_field, 1000)}
+        counts = {place: one.counts(np.array(edges)) for place, edges in places.items()}
+        shares = {place: confused.sum() / max(judged.sum(), 1) for place, (confused, judged) in counts.items()}
+        found = {**views, **faced.by_joint(), **shares}
         metrics |= {f"{key}, {name}": float(value) for key, value in found.items() if np.isfinite(value)}
         metrics[f"mean error, share of the crop, {name}"] = one.mean_error / SIZE[0]
     return metrics
