@@ -24,6 +24,7 @@ PAPERS = """
     bottomup_r50_sr bottomup_hrnet_w32 bottomup_hrnet_w32_sr
 """
 TINY = [name for name in list_models() if name.startswith("tiny_")]
+BACKBONES = ("hrnet", "transpose", "hrformer")
 FAMILIES = [  # the full networks that between them hold every layer
     "simple_baseline_r50",
     "simcc_hrnet_w32",
@@ -35,6 +36,16 @@ FAMILIES = [  # the full networks that between them hold every layer
     "dpn2_32",
     "bottomup_hrnet_w32_sr",
 ]
+VARIANTS = [  # what the options of the small networks build, beyond their defaults
+    ("tiny_hrnet", {"width": 18}),
+    ("tiny_simcc", {"backbone": "hrnet"}),
+    *((name, {"backbone": backbone}) for name in ("tiny_sr", "tiny_srpose") for backbone in BACKBONES),
+    ("tiny_srpose", {"backbone": "hrnet", "supervise": "last"}),
+    ("tiny_dpn", {"highres": False}),
+    ("tiny_dpn_hrnet", {"dilations": "ones", "modules": 1}),
+]
+BUILDS = [*((name, {}) for name in list_models()), *VARIANTS]
+TRAINED = [*((name, {}) for name in TINY + FAMILIES), *VARIANTS]
 
 ATTENTION_PARTS = ("q_right", "v_right", "up", "q_left", "v_left")
 
@@ -64,13 +75,19 @@ def test_the_list_is_the_designs():
     assert [name for name in list_models() if name not in TINY] == PAPERS.split()
 
 
-@pytest.mark.parametrize("name", list_models())
-def test_any_number_of_keypoints_and_the_smallest_size(name: str):
-    published = meta_model(name)
+def described(build: tuple[str, dict]) -> str:
+    name, options = build
+    return "-".join([name, *(str(value) for value in options.values())])
+
+
+@pytest.mark.parametrize("build", BUILDS, ids=described)
+def test_any_number_of_keypoints_and_the_smallest_size(build: tuple[str, dict]):
+    name, options = build
+    published = meta_model(name, **options)
     h, w = published.input_size
     assert published.codec.input_size == (h, w) and h % published.size_multiple == w % published.size_multiple == 0
     smallest = (published.size_multiple, 2 * published.size_multiple)
-    model = meta_model(name, num_keypoints=5, input_size=smallest)
+    model = meta_model(name, num_keypoints=5, input_size=smallest, **options)
     assert model.codec.input_size == model.input_size == smallest
     images = torch.empty(2, 3, *smallest, device="meta")
     if model.supervision is None:
@@ -98,10 +115,11 @@ def loss_of(model: nn.Module, images: torch.Tensor, targets, weights: torch.Tens
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("name", TINY + FAMILIES)
-def test_learns_saves_and_loads(tmp_path, name: str):
+@pytest.mark.parametrize("build", TRAINED, ids=described)
+def test_learns_saves_and_loads(tmp_path, build: tuple[str, dict]):
+    name, options = build
     torch.manual_seed(0)
-    model = create_model(name, input_size=(64, 64))
+    model = create_model(name, input_size=(64, 64), **options)
     images, targets, weights = eight_crops(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3 if name in TINY else 2e-4)
     losses = []
@@ -116,7 +134,7 @@ def test_learns_saves_and_loads(tmp_path, name: str):
     assert losses[-1] < losses[0]
 
     save_weights(model, tmp_path / "weights.safetensors")
-    again = create_model(name, input_size=(64, 64))
+    again = create_model(name, input_size=(64, 64), **options)
     report = load_weights(again, tmp_path / "weights.safetensors")
     assert not report.ignored and not report.missing
     with torch.inference_mode():
@@ -126,9 +144,12 @@ def test_learns_saves_and_loads(tmp_path, name: str):
     assert final_shapes(mirrored) == final_shapes(ours)
 
 
-@pytest.mark.parametrize("name", ["tiny_cpn", "tiny_srpose"])
-def test_training_only_parameters_do_not_touch_the_prediction(name: str):
-    model = create_model(name).eval()
+@pytest.mark.parametrize(
+    "build", [("tiny_cpn", {}), ("tiny_srpose", {}), ("tiny_srpose", {"backbone": "transpose"})], ids=described
+)
+def test_training_only_parameters_do_not_touch_the_prediction(build: tuple[str, dict]):
+    name, options = build
+    model = create_model(name, **options).eval()
     images = torch.randn(1, 3, *model.input_size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         before = model(images)
@@ -185,6 +206,17 @@ def test_dilations_of_a_module(dilations, expected: tuple[int, ...]):
         assert tuple(block.conv2.dilation[0] for block in module) == expected
 
 
+def test_low_resolution_modules_hold_the_same_weights_on_a_quarter_of_the_cells():
+    high, low = (meta_model("tiny_dpn", highres=highres).eval() for highres in (True, False))
+    cells = []
+    for model in (high, low):
+        model.backbone.dpm.register_forward_hook(lambda _, args, out: cells.append(tuple(out.shape[-2:])))
+        assert tuple(model(torch.empty(1, 3, 96, 64, device="meta")).shape[-2:]) == (24, 16)
+    assert cells == [(24, 16), (12, 8)]
+    shapes = [{key: value.shape for key, value in model.state_dict().items()} for model in (high, low)]
+    assert shapes[0] == shapes[1]
+
+
 def test_srpose_can_be_supervised_at_its_last_stage_alone():
     model = create_model("tiny_srpose", supervise="last")
     assert model.supervision is None and model.training_only == ()
@@ -203,6 +235,9 @@ def test_srpose_can_be_supervised_at_its_last_stage_alone():
         ({"name": "tiny_hrnet", "predict_from": 3}, "from 0 \\(finest\\) to 2"),
         ({"name": "tiny_dpn", "dilations": "sideways"}, "sideways"),
         ({"name": "tiny_srpose", "supervise": "first"}, '"all" or "last"'),
+        ({"name": "tiny_sr", "backbone": "vit"}, '"resnet", "hrnet", "transpose" or "hrformer"'),
+        ({"name": "tiny_simcc", "backbone": "vit"}, '"resnet" or "hrnet"'),
+        ({"name": "tiny_hrnet", "width": 0}, "at least one channel"),
         ({"name": "tiny_hrnet", "num_keypoints": 0}, "at least one keypoint"),
         ({"name": "tiny_hrnet", "input_size": (100, 64)}, "multiples of 16; 100x64 is not: use for example 96x64"),
         ({"name": "tiny_simple_baseline", "input_size": (90, 61)}, "multiples of 16"),

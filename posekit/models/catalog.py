@@ -81,6 +81,7 @@ BUILDERS: dict[str, Callable[..., PoseModel]] = {
         transpose.tiny_transpose,
         hrformer.tiny_hrformer,
         dpn.tiny_dpn,
+        dpn.tiny_dpn_hrnet,
         bottom_up.tiny_bottomup,
         bottom_up.tiny_bottomup_sr,
     )

@@ -11,6 +11,8 @@ There is no public code; this is a reconstruction from the slides, settled by th
   without it four rows of Tables IV, VI and VII miss their printed cost; ``bridge=False`` is the literal reading;
 - "high resolution" (Table IV) means conv2 of stride 1 and no upsampling at the end;
 - ``dpn2_hrnet`` reads HRNet-W32's finest map through a 1x1 of stride 2.
+
+The small networks of the course have five layers in a module and no bridge.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 
 from posekit import codecs
 from posekit.models.base import ModelError, PoseModel, conv_bn, init_kaiming, init_normal
-from posekit.models.hrnet import hrnet
+from posekit.models.hrnet import HighResolutionNet, hrnet, tiny_hrnet_trunk
 from posekit.models.resnet import Bottleneck, block_stage
 from posekit.models.simple_baseline import tiny_heatmaps
 
@@ -175,16 +177,20 @@ dpn4_64_highres = _dpn("dpn4_64_highres", modules=4, width=64, highres=True)
 
 
 class DilatedHRNet(nn.Module):
-    """HRNet's finest map through a 1x1 of stride 2, then modules: (B, 3, H, W) -> [(B, 256, H / 8, W / 8)]."""
+    """HRNet's finest map through a 1x1 of stride 2, then modules: (B, 3, H, W) -> [(B, 4 width, H / 8, W / 8)].
 
-    def __init__(self, schedule: Sequence[int], modules: int, bridge: bool):
+    Args:
+        trunk: HRNet, finest map first.
+        width, schedule, modules, bridge: as of :class:`DPN`.
+    """
+
+    def __init__(self, trunk: HighResolutionNet, *, width: int, schedule: Sequence[int], modules: int, bridge: bool):
         super().__init__()
-        self.hrnet = hrnet(32)
-        self.conv2 = conv_bn(32, 256, 1, stride=2)
-        self.bridge = Bottleneck(256, 64) if bridge else nn.Identity()
-        self.dpm = nn.Sequential(*(dilation_module(64, schedule) for _ in range(modules)))
+        self.hrnet = trunk
+        self.conv2 = conv_bn(trunk.channels[0], 4 * width, 1, stride=2)
+        self.bridge = Bottleneck(4 * width, width) if bridge else nn.Identity()
+        self.dpm = nn.Sequential(*(dilation_module(width, schedule) for _ in range(modules)))
         init_kaiming(self)
-        init_normal(self.hrnet)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x = self.conv2(self.hrnet(images)[0])
@@ -199,8 +205,10 @@ def dpn2_hrnet(
     bridge: bool = True,
 ) -> PoseModel:
     """Two modules of width 64 on HRNet-W32: 29.46 M parameters."""
+    trunk = DilatedHRNet(hrnet(32), width=64, schedule=dilation_schedule(dilations), modules=2, bridge=bridge)
+    init_normal(trunk.hrnet)
     return PoseModel(
-        DilatedHRNet(dilation_schedule(dilations), 2, bridge),
+        trunk,
         UpsampleHead(256, num_keypoints, 2),
         codec=codecs.GaussianHeatmap(input_size),
         input_size=input_size,
@@ -215,16 +223,44 @@ def tiny_dpn(
     input_size: tuple[int, int] = (96, 64),
     dilations: Dilations = "decreasing",
     modules: int = 1,
+    highres: bool = True,
 ) -> PoseModel:
-    """A DPN for the course: five dilated bottlenecks at 1/4, whose receptive field is 275 pixels, or 67 with "ones"."""
+    """A DPN for the course: five dilated bottlenecks at 1/4, whose receptive field is 275 pixels, or 67 with "ones".
+
+    Args:
+        dilations: see :func:`dilation_schedule`.
+        modules: how many times the five.
+        highres: False puts the modules at 1/8, by a conv2 of stride 2, and upsamples their map, as the rows of
+            Table IV without high resolution.
+    """
+    factor = 1 if highres else 2
     schedule = dilation_schedule(dilations, layers=5)
-    conv2 = conv_bn(64, 128, 1)
+    conv2 = conv_bn(64, 128, 1, stride=factor)
     trunk = DPN(conv2, width=32, schedule=schedule, modules=modules, bridge=False, stem=16, blocks=2)
     return PoseModel(
         trunk,
-        UpsampleHead(128, num_keypoints, 1),
+        UpsampleHead(128, num_keypoints, factor),
         codec=tiny_heatmaps(input_size),
         input_size=input_size,
         stride=4,
-        size_multiple=4,
+        size_multiple=4 * factor,
+    )
+
+
+def tiny_dpn_hrnet(
+    *,
+    num_keypoints: int = 17,
+    input_size: tuple[int, int] = (96, 64),
+    dilations: Dilations = "decreasing",
+    modules: int = 2,
+) -> PoseModel:
+    """Modules at 1/8 on the finest map of ``tiny_hrnet``, as ``dpn2_hrnet``; options as for ``tiny_dpn``."""
+    schedule = dilation_schedule(dilations, layers=5)
+    return PoseModel(
+        DilatedHRNet(tiny_hrnet_trunk(), width=32, schedule=schedule, modules=modules, bridge=False),
+        UpsampleHead(128, num_keypoints, 2),
+        codec=tiny_heatmaps(input_size),
+        input_size=input_size,
+        stride=4,
+        size_multiple=16,
     )

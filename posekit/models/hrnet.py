@@ -249,11 +249,16 @@ def hrnet_w48(
 
 
 def tiny_hrnet_trunk(
-    outputs: Sequence[int] = (0,), exchange: Exchange = "within", attention: Literal["psa"] | None = None
+    outputs: Sequence[int] = (0,),
+    exchange: Exchange = "within",
+    attention: Literal["psa"] | None = None,
+    width: int = 12,
 ) -> HighResolutionNet:
-    """Three branches, width 12, modules (1, 2) of two blocks: small enough for a processor core."""
+    """Three branches, modules (1, 2) of two blocks: small enough for a processor core."""
+    if width < 1:
+        raise ModelError(f"the finest branch needs at least one channel, got width={width}")
     trunk = hrnet(
-        12,
+        width,
         outputs=outputs,
         exchange=exchange,
         attention=attention,
@@ -273,8 +278,14 @@ def tiny_hrnet(
     exchange: Exchange = "within",
     predict_from: int = 0,
     attention: Literal["psa"] | None = None,
+    width: int = 12,
 ) -> PoseModel:
-    """A three-branch HRNet for the course; options as for HRNet-W32, branches 0 to 2."""
+    """A three-branch HRNet for the course.
+
+    Args:
+        exchange, predict_from, attention: as for HRNet-W32, branches 0 to 2.
+        width: channels of the finest branch; 18 is to 12 what W48 is to W32.
+    """
     outputs = (check_branch(predict_from, 3),)
-    trunk = tiny_hrnet_trunk(outputs, exchange, attention)
+    trunk = tiny_hrnet_trunk(outputs, exchange, attention, width)
     return _top_down(trunk, num_keypoints, tiny_heatmaps(input_size, 4 * 2**predict_from))

@@ -7,12 +7,13 @@ finer than a pixel. Parameter names are those of the published heads (final_laye
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
 from posekit import codecs
-from posekit.models.base import PoseModel, check_size, init_normal
-from posekit.models.hrnet import HighResolutionNet, hrnet
+from posekit.models.base import ModelError, PoseModel, check_size, init_normal
+from posekit.models.hrnet import HighResolutionNet, hrnet, tiny_hrnet_trunk
 from posekit.models.resnet import ResNet, tiny_resnet
 from posekit.models.simple_baseline import deconv_layers
 
@@ -94,7 +95,26 @@ def simcc_hrnet_w32(
     return _on_maps(trunk, codec, num_keypoints, widths=(), index=0, size_multiple=32, stride=4)
 
 
-def tiny_simcc(*, num_keypoints: int = 17, input_size: tuple[int, int] = (96, 64), split: float = 2.0) -> PoseModel:
-    """SimCC on the backbone and transposed convolutions of ``tiny_simple_baseline``. Built for one input size."""
+def tiny_simcc(
+    *,
+    num_keypoints: int = 17,
+    input_size: tuple[int, int] = (96, 64),
+    split: float = 2.0,
+    backbone: Literal["resnet", "hrnet"] = "resnet",
+) -> PoseModel:
+    """SimCC for the course. Built for one input size.
+
+    Args:
+        split: bins per pixel.
+        backbone: "resnet" is that of ``tiny_simple_baseline`` with its transposed convolutions, "hrnet" the finest map
+            of ``tiny_hrnet``; the flattened map is at 1/4 either way.
+
+    Raises:
+        ModelError: the backbone is neither.
+    """
     codec = codecs.SimCC(input_size, split=split, sigma=3.0)
+    if backbone == "hrnet":
+        return _on_maps(tiny_hrnet_trunk(), codec, num_keypoints, widths=(), index=0, size_multiple=16, stride=4)
+    if backbone != "resnet":
+        raise ModelError(f'backbone is "resnet" or "hrnet", not {backbone!r}')
     return _on_maps(tiny_resnet(), codec, num_keypoints, widths=(48, 48), index=-1, size_multiple=16, stride=4)

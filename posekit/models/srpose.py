@@ -13,6 +13,7 @@ simple head's transposed convolutions; for TransPose the encoder's 1/8 map and t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -21,13 +22,14 @@ from torch import Tensor, nn
 
 from posekit import codecs
 from posekit.models.base import ModelError, PoseModel, Supervision, init_normal
-from posekit.models.hrformer import hrformer_s_trunk
-from posekit.models.hrnet import hrnet
+from posekit.models.hrformer import hrformer_s_trunk, tiny_hrformer_trunk
+from posekit.models.hrnet import hrnet, tiny_hrnet_trunk
 from posekit.models.resnet import resnet50, tiny_resnet
 from posekit.models.simple_baseline import deconv_layers
-from posekit.models.transpose import transpose_trunk
+from posekit.models.transpose import tiny_transpose_trunk, transpose_trunk
 
 Supervise = Literal["all", "last"]
+TinyBackbone = Literal["resnet", "hrnet", "transpose", "hrformer"]
 
 
 class Converge(nn.Module):
@@ -273,24 +275,78 @@ def hrformer_s_srpose(
     return _with_srpose(hrformer_s_trunk(), head, _full_size(input_size), size_multiple=32)
 
 
-def tiny_sr(*, num_keypoints: int = 17, input_size: tuple[int, int] = (96, 64)) -> PoseModel:
-    """``tiny_simple_baseline`` with an SR head in place of its last convolution."""
+def _tiny_trunk(backbone: TinyBackbone, input_size: tuple[int, int], outputs: Sequence[int]) -> nn.Module:
+    """The trunk of a small network; those with parallel branches compute ``outputs``, finest first."""
+    if backbone == "resnet":
+        return tiny_resnet()
+    if backbone == "hrnet":
+        return tiny_hrnet_trunk(outputs)
+    return tiny_transpose_trunk(input_size) if backbone == "transpose" else tiny_hrformer_trunk(outputs)
+
+
+@dataclass(frozen=True)
+class _TinyScales:
+    """Channels of a small trunk's maps, coarsest first; deconvolutions to 1/4 before the SR head; SRPose's factors."""
+
+    channels: tuple[int, ...]
+    widths: tuple[int, ...]
+    factors: tuple[int, ...]
+    size_multiple: int
+
+
+_TINY = {
+    "resnet": _TinyScales((96, 48, 24), (48, 48), (4, 2, 4), 16),
+    "hrnet": _TinyScales((48, 24, 12), (), (4, 2, 4), 16),
+    "transpose": _TinyScales((48, 24), (48,), (2, 4), 8),
+    "hrformer": _TinyScales((48, 24, 12), (), (4, 2, 4), 16),
+}
+
+
+def _tiny_scales(backbone: TinyBackbone) -> _TinyScales:
+    if backbone not in _TINY:
+        raise ModelError(f'backbone is "resnet", "hrnet", "transpose" or "hrformer", not {backbone!r}')
+    return _TINY[backbone]
+
+
+def tiny_sr(
+    *, num_keypoints: int = 17, input_size: tuple[int, int] = (96, 64), backbone: TinyBackbone = "resnet"
+) -> PoseModel:
+    """A small network with an SR head in place of its last convolution.
+
+    Args:
+        backbone: "resnet" (``tiny_simple_baseline``), "hrnet", "transpose" or "hrformer": the paper's four, small.
+
+    Raises:
+        ModelError: the backbone is none of these.
+    """
+    scales = _tiny_scales(backbone)
     codec = codecs.GaussianHeatmap(input_size, stride=1, sigma=6.0, loss=codecs.SRPOSE_MSE)
-    return _with_sr(tiny_resnet(), 96, num_keypoints, codec, widths=(48, 48), size_multiple=16)
+    read = 0 if backbone in ("resnet", "transpose") else -1  # the coarsest map is upsampled, the finest read as it is
+    trunk = _tiny_trunk(backbone, input_size, (0,))
+    return _with_sr(
+        trunk, scales.channels[read], num_keypoints, codec, widths=scales.widths, size_multiple=scales.size_multiple
+    )
 
 
 def tiny_srpose(
-    *, num_keypoints: int = 17, input_size: tuple[int, int] = (96, 64), supervise: Supervise = "all"
+    *,
+    num_keypoints: int = 17,
+    input_size: tuple[int, int] = (96, 64),
+    supervise: Supervise = "all",
+    backbone: TinyBackbone = "resnet",
 ) -> PoseModel:
-    """SRPose over the three scales of ``tiny_simple_baseline``'s backbone."""
+    """SRPose over the three scales of a small trunk, or the two of TransPose; ``backbone`` as for ``tiny_sr``."""
+    scales = _tiny_scales(backbone)
     codec = codecs.GaussianHeatmap(input_size, stride=1, sigma=6.0, loss=codecs.SRPOSE_MSE)
+    count = len(scales.channels)
     head = SRPoseHead(
-        (96, 48, 24),
+        scales.channels,
         num_keypoints,
-        widths=(48, 32, 24),
-        embeddings=(8, 4, 4),
-        factors=(4, 2, 4),
-        kernels=(5, 7, 9),
+        widths=(48, 32, 24)[:count],
+        embeddings=(8, 4, 4)[-count:],
+        factors=scales.factors,
+        kernels=(5, 7, 9)[-count:],
         supervise=supervise,
     )
-    return _with_srpose(tiny_resnet(), head, codec, size_multiple=16)
+    trunk = _tiny_trunk(backbone, input_size, (0, 1, 2))
+    return _with_srpose(trunk, head, codec, size_multiple=scales.size_multiple)
