@@ -219,22 +219,28 @@ def _show_controls(draw: Callable[..., Any], controls: dict[str, Control], png: 
     unseen = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"
     spoken = ipywidgets.HTML(f'<span style="{unseen}">{html.escape(alt)}</span>', layout={"height": "0px"})
     message = ipywidgets.HTML()
-    handles = {}
-    for key, control in controls.items():
-        label = control.label or key
-        handles[key] = control.widget(f"{label} ({control.unit})" if control.unit else label, continuous=live)
+    inputs = handles(controls, continuous=live)
 
     def redraw(_: Any = None) -> None:
-        state = {key: handle.value for key, handle in handles.items()}
+        state = {key: handle.value for key, handle in inputs.items()}
         try:
             image.value = figures.as_png(draw(**state))
             message.value = ""
         except Exception as error:
             message.value = f"<b>{html.escape(type(error).__name__)}</b>: {html.escape(str(error))}"
 
-    for handle in handles.values():
+    for handle in inputs.values():
         handle.observe(redraw, names="value")
-    show_widget(ipywidgets.VBox([*handles.values(), message, image, spoken]), png, alt)
+    show_widget(ipywidgets.VBox([*inputs.values(), message, image, spoken]), png, alt)
+
+
+def handles(controls: dict[str, Control], *, continuous: bool) -> dict[str, Any]:
+    """An ipywidget for each control, its text beside it; ``continuous`` reports while the hand still moves."""
+    found = {}
+    for key, control in controls.items():
+        label = control.label or key
+        found[key] = control.widget(f"{label} ({control.unit})" if control.unit else label, continuous=continuous)
+    return found
 
 
 def show_widget(widget: Any, png: bytes, alt: str) -> None:

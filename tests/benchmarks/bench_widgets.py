@@ -36,7 +36,7 @@ def main() -> None:
             with opened_page(chromium) as opened:
                 opened.open(url, notebook)
                 cell = opened.cell(source)
-                cell.locator("img.widget-image").wait_for()
+                cell.locator("canvas.posekit-heatmaps, img.widget-image").wait_for()
                 opened.latency(cell, KEYS[:4])
                 times = sorted(opened.latency(cell, KEYS))
                 rows[name] = {"median_ms": statistics.median(times), "p90_ms": times[int(0.9 * len(times))]}

@@ -54,18 +54,24 @@ VALUE = """async (expression) => {
   return result.status === 'ok' ? result.data['text/plain'] : 'error: ' + result.evalue;
 }"""
 
-# Key by key: from the press to the first frame with another, decoded picture; measured inside the page.
+# Key by key: from the press to the first frame with another picture (decoded, or drawn); measured inside the page.
 LATENCY = """async ([cell, keys]) => {
   const times = [];
   const handle = cell.querySelector('.noUi-handle');
+  const shown = () => {
+    const canvas = cell.querySelector('canvas.posekit-heatmaps');
+    if (canvas) return canvas.dataset.reading;
+    const image = cell.querySelector('img.widget-image');
+    return image && image.complete && image.naturalWidth > 0 ? image.src : null;
+  };
   handle.focus();
   for (const key of keys) {
-    const old = cell.querySelector('img.widget-image').src, start = performance.now();
+    const old = shown(), start = performance.now();
     handle.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true}));
     while (performance.now() < start + 5000) {
-      const now = cell.querySelector('img.widget-image');
-      if (now && now.src !== old && now.complete && now.naturalWidth > 0) break;
       await new Promise(r => requestAnimationFrame(r));
+      const now = shown();
+      if (now && now !== old) break;
     }
     times.push(performance.now() - start);
     await new Promise(r => setTimeout(r, 150));
