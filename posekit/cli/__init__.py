@@ -11,9 +11,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from posekit.cli import bench, claims, course, data, networks, train
+from posekit.cli import ablate, bench, claims, course, data, networks, train
 
-GROUPS = (course, data, claims, train, networks, bench)  # in the order of --help; each has add_verbs
+GROUPS = (course, data, claims, train, ablate, networks, bench)  # in the order of --help; each has add_verbs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

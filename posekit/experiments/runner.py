@@ -151,7 +151,7 @@ def verify(rows: int = 3, *, seed_from: str | None = None, folder: Path | None =
     if rows < 1:
         raise ValueError(f"{rows} rows cannot be run again; ask for at least 1")
     # A row that was recorded again is history: the newest of a test, scope and seed is the one that stands.
-    recorded = {(row.test, row.scope, row.seed): row for row in ledger.read(folder or environment.DATA / "ledger")}
+    recorded = {(row.test, row.scope, row.arm, row.seed): row for row in ledger.read(folder or environment.DATA / "ledger")}
     text = seed_from if seed_from is not None else environment.commit()
     order = sorted(recorded.values(), key=lambda row: hashlib.sha256((text + row.digest).encode()).digest())
     return [rerun(row) for row in order[:rows]]
@@ -177,9 +177,17 @@ def find(experiment: Experiment | str) -> Experiment:
         return experiment
     from posekit.experiments.catalogue import EXPERIMENTS
 
-    if experiment not in EXPERIMENTS:
+    if experiment in EXPERIMENTS:
+        return EXPERIMENTS[experiment]
+    from posekit.experiments.ablations import ABLATIONS
+    from posekit.experiments.ablations.arm import TRAINING
+    from posekit.experiments.ablations.run import experiment as comparison
+
+    if experiment == TRAINING.name:
+        return TRAINING
+    if experiment not in ABLATIONS:
         raise LedgerError(f"no test is called '{experiment}'; there are {', '.join(EXPERIMENTS)}")
-    return EXPERIMENTS[experiment]
+    return comparison(ABLATIONS[experiment])
 
 
 def _arrays_path(row: Row, folder: Path) -> Path:

@@ -1,0 +1,137 @@
+"""Train one arm under one seed and score it: the runs that every ablation rests on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from posekit import create_model, training
+from posekit.data import Mannequin
+from posekit.data.mannequin.dataset import GENERATOR
+from posekit.experiments import environment
+from posekit.experiments.ablations.scoring import score_variants
+from posekit.experiments.ledger import LedgerError
+from posekit.experiments.runner import Experiment, Judgement, Measurement
+from posekit.training import Recipe
+from posekit.training.provenance import write_json
+
+
+class OutOfTime(RuntimeError):
+    """The budget is spent; the run's folder holds a checkpoint and the next call goes on from it."""
+
+
+def build(config: Mapping[str, Any], seed: int) -> Any:
+    """The untrained network of a configuration: its first weights follow from the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = create_model(config["network"], input_size=config["input_size"], **config["options"])
+    if config["codec"]:
+        net.codec = replace(net.codec, **config["codec"])
+    return net
+
+
+def dataset(config: Mapping[str, Any], split: str) -> Mannequin:
+    """A split of Mannequin as a configuration asks for it."""
+    data = config["data"]
+    if data["generator"] != GENERATOR:
+        raise LedgerError(
+            f"the run used generation {data['generator']} of Mannequin and this version draws generation {GENERATOR}; "
+            "check out the run's commit to repeat it"
+        )
+    return Mannequin(split, level=data["level"], view=data["view"], scenes=data["scenes"][split])  # type: ignore[arg-type]
+
+
+def run_arm(
+    config: Mapping[str, Any],
+    seed: int,
+    *,
+    split: str,
+    folder: Path,
+    device: str = "cpu",
+    deadline: float | None = None,
+    on_log: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Train, or go on training, and score.
+
+    Args:
+        config: of :meth:`posekit.experiments.ablations.Arm.config`.
+        split: that the trained network is scored on; "test" only for what is recorded.
+        folder: of the run; its ``result.json`` is returned at once when it is there.
+        deadline: of ``time.time()``; training stops at the next record after it.
+
+    Returns:
+        {"metrics", "intervals", "seconds", "versions", "hardware"}: as of :func:`score_variants`; seconds of training
+        and scoring since the last start.
+
+    Raises:
+        OutOfTime: the deadline passed before the end.
+    """
+    folder = Path(folder)
+    done = folder / "result.json"
+    if done.is_file():
+        return json.loads(done.read_text(encoding="utf-8"))
+
+    def log(record: dict[str, Any]) -> None:
+        if on_log is not None:
+            on_log(record)
+        if deadline is not None and time.time() > deadline and record["step"] < total:
+            raise OutOfTime(f"{folder.name} stopped at step {record['step']} of {total}")
+
+    recipe = Recipe.from_dict(config["recipe"])
+    total = recipe.total_steps(0) if recipe.samples else 0
+    start = time.perf_counter()
+    net = build(config, seed)
+    with torch.enable_grad():
+        training.fit(
+            net, dataset(config, "train"), None, recipe, out_dir=folder, seed=seed, device=device, progress=False,
+            on_log=log, checkpoint_seconds=20,
+        )  # fmt: skip
+    numbers, intervals = score_variants(net, dataset(config, split), device=device)
+    numbers["parameters"] = float(sum(parameter.numel() for parameter in net.parameters()))
+    result = {
+        "metrics": numbers,
+        "intervals": intervals,
+        "seconds": round(time.perf_counter() - start, 1),
+        "versions": environment.versions(TRAINING.packages),
+        "hardware": environment.hardware(device),
+    }
+    write_json(done, result)
+    (folder / training.CHECKPOINT).unlink(missing_ok=True)  # the weights stay, the optimizer's state is of no more use
+    return result
+
+
+def _measure(config: Mapping[str, Any], seed: int) -> Measurement:
+    """Train from nothing in a folder of its own: what the ledger's verification repeats."""
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp())
+    try:
+        result = run_arm(config, seed, split="test", folder=folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Measurement(result["metrics"], {name: tuple(ends) for name, ends in result["intervals"].items()})
+
+
+def _judge(measurement: Measurement) -> Judgement:
+    raise LedgerError("one arm decides nothing; its ablation compares it with another")
+
+
+TRAINING = Experiment(
+    name="training",
+    claims=("H01",),
+    kind="trained",
+    question="What does one arm of an ablation reach under one seed?",
+    dataset="Mannequin",
+    profiles={},
+    measure=_measure,
+    judge=_judge,
+    tolerance=15.0,
+    packages=("opencv-python-headless",),
+)

@@ -1,0 +1,244 @@
+"""Run ablations: plan the runs they share, sweep, compare over seeds, record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from posekit.experiments import environment, ledger
+from posekit.experiments.ablations import frozen
+from posekit.experiments.ablations.analysis import judge
+from posekit.experiments.ablations.arm import TRAINING
+from posekit.experiments.ablations.definition import CONFIRM, PROFILES, Ablation
+from posekit.experiments.ablations.sweep import Backend, Job, sweep
+from posekit.experiments.ledger import LedgerError, Row, Scope
+from posekit.experiments.runner import Experiment, Judgement, Measurement
+
+Metrics = Mapping[str, float]
+RUNS = environment.ROOT / "build" / "ablations"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call leaves.
+
+    Attributes:
+        rows: one comparison for each ablation whose runs are all there.
+        runs: metrics by arm's configuration hash and seed.
+        open: runs that the budget did not reach.
+    """
+
+    rows: list[Row]
+    runs: Mapping[str, Mapping[int, Metrics]]
+    open: int
+
+
+def run_ablations(
+    ablations: Sequence[Ablation],
+    *,
+    profile: str = "quick",
+    seeds: Sequence[int] | None = None,
+    record: bool = False,
+    workers: int = 1,
+    backend: Backend = "processes",
+    device: str = "cpu",
+    deadline: float | None = None,
+    folder: Path | None = None,
+    runs: Path = RUNS,
+    on_done: Callable[[str, int, Metrics], None] = lambda name, seed, metrics: None,
+) -> Outcome:
+    """Train what is missing and compare.
+
+    Unrecorded runs are scored on the validation split. Recorded ones use the frozen definition and seeds, and score
+    each network once on the test split; a run that the ledger holds is not repeated.
+
+    Args:
+        ablations: in the order they are run.
+        profile: "smoke", "quick" or "full".
+        seeds: the frozen ones by default.
+        record: append to the ledger.
+        workers, backend, deadline: as of :func:`posekit.experiments.ablations.sweep.sweep`.
+        folder: ledger folder; ``data/ledger`` by default.
+        runs: folder of the runs, shared by all ablations.
+        on_done: called with a text, the seed and the metrics of every finished run.
+
+    Raises:
+        LedgerError: unknown profile, fewer than two seeds, code that differs from the last commit, or a definition
+            that was not frozen.
+    """
+    if profile not in PROFILES:
+        raise LedgerError(f"there is no profile '{profile}'; there are {', '.join(PROFILES)}")
+    seeds = tuple(CONFIRM[: max(PROFILES[profile].seeds, 2)] if seeds is None else seeds)
+    folder = folder or environment.DATA / "ledger"
+    commit = environment.commit(clean=True) if record else ""
+    if record:
+        for ablation in ablations:
+            frozen.check(ablation, profile, seeds)
+    known = recorded(folder)
+    found: dict[str, dict[int, Metrics]] = {}
+    split = "test" if record else "val"
+    jobs = []
+    for key, (config, name) in _plan(ablations, profile).items():
+        for seed in seeds:
+            if record and (key, seed) in known:
+                found.setdefault(key, {})[seed] = known[key, seed].metrics
+            else:
+                jobs.append((key, name, Job(config, seed, runs / split / f"{key}-seed{seed}", split, device)))
+    names = {job.folder: (key, name) for key, name, job in jobs}
+    speaks = _claims(ablations, profile)
+
+    def done(job: Job, result: dict[str, Any]) -> None:
+        key, name = names[job.folder]
+        found.setdefault(key, {})[job.seed] = result["metrics"]
+        if record:
+            ledger.append(folder, [_training_row(job, key, name, result, profile, commit, speaks[key])])
+        on_done(name, job.seed, result["metrics"])
+
+    jobs.sort(key=lambda item: list(seeds).index(item[2].seed))
+    ordered = _by_ablation(ablations, profile, [job for _, _, job in jobs], names)
+    left = sweep(ordered, workers=workers, backend=backend, deadline=deadline, on_done=done)
+    rows = []
+    for ablation in ablations:
+        arms = {name: ledger.config_hash(config) for name, config in ablation.configs(profile).items()}
+        if all(seed in found.get(key, {}) for key in arms.values() for seed in seeds) and len(seeds) > 1:
+            rows.append(_comparison(ablation, profile, seeds, found, folder if record else None, commit))
+    return Outcome(rows, found, left)
+
+
+def recorded(folder: Path) -> dict[tuple[str, int], Row]:
+    """The newest recorded run of every configuration and seed."""
+    return {(row.config_hash, row.seed): row for row in ledger.read_file(Path(folder) / f"{TRAINING.name}.jsonl")}
+
+
+def _plan(ablations: Sequence[Ablation], profile: str) -> dict[str, tuple[dict[str, Any], str]]:
+    """Distinct configurations with a name for people: the first ablation and arm that want it."""
+    plan: dict[str, tuple[dict[str, Any], str]] = {}
+    for ablation in ablations:
+        for arm, config in ablation.configs(profile).items():
+            plan.setdefault(ledger.config_hash(config), (config, f"{ablation.name}: {arm}"))
+    return plan
+
+
+def _by_ablation(ablations: Sequence[Ablation], profile: str, jobs: list[Job], names: Mapping) -> list[Job]:
+    """One ablation after the other, seed by seed within it: a budget that runs out leaves whole ablations behind."""
+    order = list(_plan(ablations, profile))
+    first: dict[str, int] = {}
+    for position, ablation in enumerate(ablations):
+        for config in ablation.configs(profile).values():
+            first.setdefault(ledger.config_hash(config), position)
+    return sorted(jobs, key=lambda job: (first[names[job.folder][0]], job.seed, order.index(names[job.folder][0])))
+
+
+def _claims(ablations: Sequence[Ablation], profile: str) -> dict[str, tuple[str, ...]]:
+    speaks: dict[str, list[str]] = {}
+    for ablation in ablations:
+        for config in ablation.configs(profile).values():
+            claims = speaks.setdefault(ledger.config_hash(config), [])
+            claims += [claim for claim in ablation.claims if claim not in claims]
+    return {key: tuple(claims) for key, claims in speaks.items()}
+
+
+def _training_row(
+    job: Job, key: str, name: str, result: Mapping[str, Any], profile: str, commit: str, claims: tuple[str, ...]
+) -> Row:
+    return Row(
+        test=TRAINING.name,
+        claims=claims,
+        kind=TRAINING.kind,
+        scope=_scope(profile, job.config["network"], job.config["data"]),
+        config=dict(job.config),
+        config_hash=key,
+        seed=job.seed,
+        commit=commit,
+        versions=result["versions"],
+        hardware=result["hardware"],
+        wall_s=result["seconds"],
+        metrics=result["metrics"],
+        intervals={metric: tuple(ends) for metric, ends in result["intervals"].items()},
+        tolerance=TRAINING.tolerance,
+        arm=name,
+    )
+
+
+def _scope(profile: str, network: str, data: Mapping[str, Any]) -> Scope:
+    return Scope(f"Mannequin, {data['level']}, {data['view']}", profile, network)
+
+
+def _comparison(
+    ablation: Ablation, profile: str, seeds: Sequence[int], found: Mapping, folder: Path | None, commit: str
+) -> Row:
+    configs = ablation.configs(profile)
+    keys = {name: ledger.config_hash(config) for name, config in configs.items()}
+    rows = recorded(folder) if folder else {}
+    rests_on = tuple(rows[key, seed].digest for key in keys.values() for seed in seeds) if folder else ()
+    config = {
+        "ablation": ablation.name,
+        "profile": profile,
+        "frozen": ablation.digest(profile),
+        "seeds": list(seeds),
+        "runs": {name: {str(seed): rows[key, seed].digest for seed in seeds} for name, key in keys.items()}
+        if folder
+        else dict(keys),
+    }
+    runs = {name: {seed: found[key][seed] for seed in seeds} for name, key in keys.items()}
+    verdict, reason, cells, metrics, intervals = judge(ablation, runs, reduced=PROFILES[profile].reduced)
+    row = Row(
+        test=ablation.name,
+        claims=ablation.claims,
+        kind="trained",
+        scope=_scope(profile, ablation.family, next(iter(configs.values()))["data"]),
+        config=config,
+        config_hash=ledger.config_hash(config),
+        seed=min(seeds),
+        commit=commit,
+        versions=environment.versions(("scipy",)),
+        hardware=environment.hardware(),
+        wall_s=0.0,
+        metrics=metrics,
+        intervals=intervals,
+        verdict=verdict,
+        reason=f"{len(seeds)} paired seeds, AP in percent with 95 % intervals. {reason}",
+        cells=cells,
+        tolerance=1e-6,
+        rests_on=rests_on,
+    )
+    if folder and row.identity not in {known.identity for known in ledger.read_file(folder / f"{row.test}.jsonl")}:
+        ledger.append(folder, [row])
+    return row
+
+
+def experiment(ablation: Ablation) -> Experiment:
+    """The comparison as a test of the ledger, so that a recorded one can be repeated from the runs it rests on."""
+
+    def measure(config: Mapping[str, Any], seed: int) -> Measurement:
+        by_digest = {row.digest: row for row in recorded_rows()}
+        runs = {
+            arm: {int(n): by_digest[digest].metrics for n, digest in digests.items()}
+            for arm, digests in config["runs"].items()
+        }
+        _, _, _, metrics, intervals = judge(ablation, runs, reduced=PROFILES[config["profile"]].reduced)
+        return Measurement(metrics, intervals)
+
+    return Experiment(
+        name=ablation.name,
+        claims=ablation.claims,
+        kind="trained",
+        question=ablation.question,
+        dataset="Mannequin",
+        profiles={},
+        measure=measure,
+        judge=_not_alone,
+        tolerance=1e-6,
+        packages=("scipy",),
+        network=ablation.family,
+    )
+
+
+def recorded_rows() -> list[Row]:
+    return ledger.read_file(environment.DATA / "ledger" / f"{TRAINING.name}.jsonl")
+
+
+def _not_alone(measurement: Measurement) -> Judgement:
+    raise LedgerError("a comparison is made by posekit ablate, from the runs of its arms")
