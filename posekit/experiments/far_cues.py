@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from posekit.experiments.controlled import control
 from posekit.experiments.ledger import Cell
 from posekit.experiments.runner import Experiment, Judgement, Measurement
 from posekit.experiments.tasks import distant_cue
 
 LEARNED = 0.4  # mean loss of 25 steps; a network that sees nothing stays at log 2 = 0.69
 CHANCE, SURE = 0.55, 0.9  # accuracies that count as guessing and as knowing
+TIE = 0.02  # accuracy by which the schemes may differ in the control
 
 
 @lru_cache(maxsize=8)
@@ -88,6 +90,31 @@ def _judge_order(measurement: Measurement) -> Judgement:
     )
 
 
+def _measure_control(config: Mapping[str, Any], seed: int) -> Measurement:
+    metrics: dict[str, float] = {}
+    for name, dilations in config["schemes"].items():
+        learned = distant_cue.train(dilations, seed=seed, steps=config["steps"], control=True)
+        accuracy = distant_cue.measure(learned.net, pictures=config["pictures"], seed=seed, joints=24, control=True)
+        metrics[f"accuracy, {name}"] = float(accuracy.right.sum() / accuracy.seen.sum())
+    return Measurement(metrics)
+
+
+def _judge_control(measurement: Measurement) -> Judgement:
+    shares = {name.removeprefix("accuracy, "): 100 * value for name, value in measurement.metrics.items()}
+    spread = max(shares.values()) - min(shares.values())
+    tie = spread < 100 * TIE and min(shares.values()) > 100 * SURE
+    part = control("accuracy, best scheme minus worst, %", spread, tie)
+    return Judgement(
+        part.verdict,
+        "Where the cue covers the joints, "
+        + ("no scheme has an advantage" if tie else "the schemes do not tie")
+        + ": they are right in "
+        + ", ".join(f"{name} {share:.1f} %" for name, share in shares.items())
+        + ".",
+        (part,),
+    )
+
+
 def _cue_profiles(names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     schemes = {name: list(distant_cue.SCHEMES[name]) for name in names}
     return {
@@ -119,5 +146,25 @@ DISTANT_CUE_ORDER = Experiment(
     measure=_measure_cue,
     judge=_judge_order,
     tolerance=0.5,
+    network="four dilated layers, 37 k",
+)
+
+DISTANT_CUE_CONTROL = Experiment(
+    name="distant_cue_control",
+    claims=("D02", "D04", "D06"),
+    kind="controlled",
+    question="Do all schemes tie where the cue covers the joints, so that no chain of taps is needed?",
+    dataset="distant cue, control: the cue covers the joints",
+    profiles={
+        profile: {
+            "schemes": {name: list(dilations) for name, dilations in distant_cue.SCHEMES.items()},
+            "steps": steps,
+            "pictures": pictures,
+        }
+        for profile, steps, pictures in (("smoke", 10, 50), ("quick", 100, 1000))
+    },
+    measure=_measure_control,
+    judge=_judge_control,
+    tolerance=0.1,
     network="four dilated layers, 37 k",
 )

@@ -7,6 +7,9 @@ way to the answer is a chain of kernel taps from joint to cue. Where the dilatio
 are right.
 
 All networks have the same weights to learn and cost the same; only the dilations of the four 3x3 layers differ.
+
+In the control the cue is a square of 9x9 pixels and all joints lie in it: every network sees the cue at the joint
+itself, and dilation has nothing to add.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from torch import nn
 
 SIZE = 48  # px, both sides of the picture
 REACH = 20  # px: joints lie at most this far from the cue, in x and in y
+CONTROL_REACH = 4  # px: what the narrowest network, D=1, sees to each side
 CUE, JOINT, NOISE = 2.0, 0.3, 0.03  # brightness of cue and joints, standard deviation of the noise
 CHANNELS = 32
 BATCH = 16
@@ -57,16 +61,18 @@ class DistantCue:
         return (self.cue[:, None] - self.joints).numpy()
 
 
-def make_pictures(count: int, *, rng: np.random.Generator, joints: int = 48) -> DistantCue:
+def make_pictures(count: int, *, rng: np.random.Generator, joints: int = 48, control: bool = False) -> DistantCue:
     """Draw the task.
 
     Args:
         count: pictures N.
         rng: source of all chance.
-        joints: J, at most the 440 places that the cue in a corner leaves.
+        joints: J, at most the 440 places that the cue in a corner leaves (24 in the control).
+        control: the cue covers the square of 4 px around its place, and the joints lie in that square.
     """
     side, cue = rng.integers(0, 2, count), rng.integers(0, SIZE, (count, 2))
-    window = np.arange(-REACH, REACH + 1)
+    reach = CONTROL_REACH if control else REACH
+    window = np.arange(-reach, reach + 1)
     offsets = np.stack(np.meshgrid(window, window), -1).reshape(-1, 2)
     places = cue[:, None] + offsets  # (N, 41 * 41, 2)
     allowed = ((places >= 0) & (places < SIZE)).all(-1) & offsets.any(-1)
@@ -76,7 +82,10 @@ def make_pictures(count: int, *, rng: np.random.Generator, joints: int = 48) -> 
     images = rng.standard_normal((count, 3, SIZE, SIZE), dtype=np.float32) * np.float32(NOISE)
     rows = np.arange(count)
     images[rows[:, None], :, points[..., 1], points[..., 0]] += np.float32(JOINT)
-    images[rows, 2 * side, cue[:, 1], cue[:, 0]] += np.float32(CUE)
+    for dx, dy in offsets if control else np.zeros((1, 2), np.int64):
+        column, row = (cue + np.array([dx, dy])).T
+        on = (column >= 0) & (column < SIZE) & (row >= 0) & (row < SIZE)
+        images[rows[on], 2 * side[on], row[on], column[on]] += np.float32(CUE)
     return DistantCue(*(torch.from_numpy(array) for array in (images, cue, points, side)))
 
 
@@ -125,7 +134,9 @@ class Learned:
         return 25 * next((n for n, value in enumerate(self.losses, 1) if value < loss), len(self.losses))
 
 
-def train(dilations: Sequence[int], *, seed: int, steps: int = 500, channels: int = CHANNELS) -> Learned:
+def train(
+    dilations: Sequence[int], *, seed: int, steps: int = 500, channels: int = CHANNELS, control: bool = False
+) -> Learned:
     """Train a network with AdamW (3e-3, one cycle, a fifth of it warm-up) on batches of 16 new pictures.
 
     Args:
@@ -133,6 +144,7 @@ def train(dilations: Sequence[int], *, seed: int, steps: int = 500, channels: in
         seed: of pictures and first weights.
         steps: of the optimizer; no picture is seen twice.
         channels: of the network.
+        control: pictures of the control, with 24 joints each.
     """
     if not dilations or min(dilations) < 1:
         raise ValueError(f"dilations {tuple(dilations)}: give at least one, each 1 or more")
@@ -145,7 +157,7 @@ def train(dilations: Sequence[int], *, seed: int, steps: int = 500, channels: in
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.2)
         history = []
         for _ in range(steps):
-            batch = make_pictures(BATCH, rng=rng)
+            batch = make_pictures(BATCH, rng=rng, joints=24 if control else 48, control=control)
             logits = answers(net, batch)
             loss = F.cross_entropy(logits.flatten(0, 1), batch.side.repeat_interleave(logits.shape[1]))
             optimizer.zero_grad(set_to_none=True)
@@ -179,7 +191,7 @@ class Accuracy:
         return float(self.right[offsets].sum() / seen) if seen else float("nan")
 
 
-def measure(net: nn.Module, *, pictures: int = 3000, seed: int, joints: int = 96) -> Accuracy:
+def measure(net: nn.Module, *, pictures: int = 3000, seed: int, joints: int = 96, control: bool = False) -> Accuracy:
     """Ask a network about new pictures.
 
     Args:
@@ -187,12 +199,13 @@ def measure(net: nn.Module, *, pictures: int = 3000, seed: int, joints: int = 96
         pictures: how many. All joints of one share a cue, so this is the number of independent questions.
         seed: of the pictures, apart from those of :func:`train`.
         joints: asked about per picture.
+        control: pictures of the control.
     """
     rng = np.random.default_rng([seed, 1])
     right, seen = np.zeros((2, 2 * REACH + 1, 2 * REACH + 1), np.int64)
     with torch.inference_mode():
         for start in range(0, pictures, 250):
-            batch = make_pictures(min(250, pictures - start), rng=rng, joints=joints)
+            batch = make_pictures(min(250, pictures - start), rng=rng, joints=joints, control=control)
             good = (answers(net, batch).argmax(-1) == batch.side[:, None]).numpy()
             columns, rows = (batch.offsets + REACH).reshape(-1, 2).T
             np.add.at(seen, (rows, columns), 1)
