@@ -288,11 +288,8 @@ class _Cutter(torch.utils.data.Dataset):
             keypoints = geometry.transform_points(affine, keypoints)
             flip_index = people.skeleton.flip_index
             keypoints[flip], visibility[flip] = keypoints[flip][:, flip_index], visibility[flip][:, flip_index]
-        images = np.empty((len(rows), *self.size, 3), np.uint8)
-        for crop, matrix, index in zip(images, affine, image_index.tolist()):
-            warp(self._picture(index), matrix, crop)
         return CropBatch(
-            images=torch.from_numpy(images).permute(0, 3, 1, 2),
+            images=self._cut(image_index, affine),
             keypoints=torch.from_numpy(keypoints.astype(np.float32)),
             visibility=torch.from_numpy(visibility),
             affine=torch.from_numpy(affine),
@@ -300,6 +297,13 @@ class _Cutter(torch.utils.data.Dataset):
             box=torch.from_numpy(region),
             flip=torch.from_numpy(flip),
         )
+
+    def _cut(self, image_index: np.ndarray, affine: np.ndarray) -> torch.Tensor:
+        """(B, 3, H, W) uint8 crops, channels_last in memory."""
+        images = np.empty((len(affine), *self.size, 3), np.uint8)
+        for crop, matrix, index in zip(images, affine, image_index.tolist()):
+            warp(self._picture(index), matrix, crop)
+        return torch.from_numpy(images).permute(0, 3, 1, 2)
 
     def _picture(self, index: int) -> np.ndarray:
         if self.last is not None and self.last[0] == index:
