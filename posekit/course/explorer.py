@@ -103,7 +103,7 @@ def _described(label: str) -> dict[str, Any]:
         "description": label,
         "tooltip": label,
         "style": {"description_width": "15em"},
-        "layout": {"width": "36em"},
+        "layout": {"width": "40em"},
     }
 
 
@@ -193,19 +193,35 @@ def contact_sheet(pictures: Sequence[bytes], captions: Sequence[str], *, columns
     for picture in pictures[:12]:
         tile = Image.open(io.BytesIO(picture)).convert("RGB")
         tiles.append(tile.resize((width, round(width * tile.height / tile.width)), Image.Resampling.LANCZOS))
+    font = ImageFont.load_default(size=13)
+    texts = [_wrapped(text, font, width) for text in captions[: len(tiles)]]
     rows = -(-len(tiles) // columns)
     across = min(columns, len(tiles))
-    gap, strip = 10, 22
+    gap, line = 10, 17
+    strip = 5 + line * max(text.count("\n") + 1 for text in texts)
     height = max(tile.height for tile in tiles) + strip
     sheet = Image.new("RGB", (across * (width + gap) + gap, rows * (height + gap) + gap), PANEL)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
-    for n, tile in enumerate(tiles):
+    pen = ImageDraw.Draw(sheet)
+    for n, (tile, text) in enumerate(zip(tiles, texts)):
         x, y = gap + n % columns * (width + gap), gap + n // columns * (height + gap)
-        pen.text((x, y), captions[n][:56], fill=INK, font=font)
+        for k, words in enumerate(text.split("\n")):
+            pen.text((x, y + k * line), words, fill=INK, font=font)
         sheet.paste(tile, (x, y + strip))
     buffer = io.BytesIO()
     sheet.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
+
+
+def _wrapped(text: str, font: Any, width: int) -> str:
+    """The text with line breaks where a line would grow wider than ``width`` pixels; a longer word stays whole."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
 
 
 def _show_controls(draw: Callable[..., Any], controls: dict[str, Control], png: bytes, *, alt: str, live: bool) -> None:
@@ -231,16 +247,29 @@ def _show_controls(draw: Callable[..., Any], controls: dict[str, Control], png: 
 
     for handle in inputs.values():
         handle.observe(redraw, names="value")
-    show_widget(ipywidgets.VBox([*inputs.values(), message, image, spoken]), png, alt)
+    show_widget(panel(*inputs.values(), message, image, spoken), png, alt)
 
 
 def handles(controls: dict[str, Control], *, continuous: bool) -> dict[str, Any]:
     """An ipywidget for each control, its text beside it; ``continuous`` reports while the hand still moves."""
-    found = {}
+    labels = {key: control.label or key for key, control in controls.items()}
+    labels |= {key: f"{labels[key]} ({control.unit})" for key, control in controls.items() if control.unit}
+    found = {key: control.widget(labels[key], continuous=continuous) for key, control in controls.items()}
+    beside = [len(labels[key]) for key, control in controls.items() if not isinstance(control, Toggle)]
     for key, control in controls.items():
-        label = control.label or key
-        found[key] = control.widget(f"{label} ({control.unit})" if control.unit else label, continuous=continuous)
+        if not isinstance(control, Toggle):
+            found[key].style.description_width = f"{max(8.0, 0.62 * max(beside)):.1f}em"
     return found
+
+
+def panel(*parts: Any) -> Any:
+    """Controls and picture one below the other; what a slider says beside it is not cut off."""
+    import ipywidgets
+
+    rule = ".posekit-panel .widget-readout { max-width: none; white-space: nowrap; }"
+    box = ipywidgets.VBox([*parts, ipywidgets.HTML(f"<style>{rule}</style>", layout={"display": "none"})])
+    box.add_class("posekit-panel")
+    return box
 
 
 def show_widget(widget: Any, png: bytes, alt: str) -> None:

@@ -1,4 +1,4 @@
-"""The stage explorer of notebook 07 and the convention toggles of notebook 09: every control changes the picture."""
+"""Widgets of notebooks 04 (target), 07 (stage explorer) and 09 (conventions): every control changes the picture."""
 
 from __future__ import annotations
 
@@ -31,6 +31,24 @@ def choose(cell: Any, label: str, option: str) -> Callable[[], Any]:
     return lambda: cell.get_by_label(label).select_option(label=option)
 
 
+def fully_shown(part: Any) -> bool:
+    """Whether an element's text is not cut off at its edge."""
+    return part.evaluate("e => e.scrollWidth <= e.clientWidth && e.scrollHeight <= e.clientHeight + 1")
+
+
+def test_the_target(notebook):
+    opened = notebook("04_gaussian_targets.ipynb")
+    cell, changed_by = widget(opened)
+    handles = cell.locator(".noUi-handle")
+    assert handles.count() == 3  # sigma, stride, the joint's place
+    for i in range(3):
+        handles.nth(i).focus()
+        changed_by(lambda: opened.page.keyboard.press("ArrowRight"))
+    changed_by(cell.locator("input[type=checkbox]").click)
+    opened.shot("notebook-04-target", cell)
+    assert not opened.errors, opened.errors
+
+
 def test_the_stage_explorer(notebook):
     opened = notebook("07_hrnet.ipynb")
     cell, changed_by = widget(opened)
@@ -38,11 +56,14 @@ def test_the_stage_explorer(notebook):
     assert handle.count() == 1  # the junction
     handle.focus()
     changed_by(lambda: opened.page.keyboard.press("ArrowLeft"))
-    assert cell.locator(".widget-readout").inner_text() == "stage 4, module 1"
+    readout = cell.locator(".widget-readout")
+    assert readout.inner_text() == "stage 4, module 1"
+    assert fully_shown(readout)
+    opened.shot("notebook-07-explorer", cell)
     changed_by(choose(cell, "arrows into branch", "2"))
     changed_by(choose(cell, "beside each arrow", "multiply-adds"))
     changed_by(choose(cell, "exchange units kept", "final"))
-    opened.shot("notebook-07-explorer", cell)
+    opened.shot("notebook-07-explorer-final", cell)
     assert not opened.errors, opened.errors
 
 
@@ -51,6 +72,7 @@ def test_the_convention_toggles(notebook):
     cell, changed_by = widget(opened)
     changed_by(choose(cell, "One giga is", "1024^3"))
     changed_by(choose(cell, "Transposed convolutions count at", "output cells"))
+    assert all(map(fully_shown, cell.locator(".widget-dropdown label").all()))
     boxes = cell.locator("input[type=checkbox]")
     assert boxes.count() == 2  # batch norm, attention
     for i in range(2):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,11 @@ from posekit.annotations import People
 from posekit.codecs import GaussianHeatmap
 from posekit.codecs.losses import joint_mse
 from posekit.geometry import crop_affine, crop_box, transform_points
-from posekit.viz import COLOURS, INK, MUTED
+from posekit.viz import COLOURS, INK, MUTED, PANEL, style
 
 CELLS = 128  # side of the square map on which gradients are compared
 CROP = 128  # side of the widget's crop, pixels
-REACH = 40  # how far the widget's loss landscape extends, pixels
+REACH = 40  # how far from the crop's middle the widget shows, pixels
 
 
 def gradient(sigma: float, distances: Sequence[float] | np.ndarray, loss: str = "mse") -> np.ndarray:
@@ -137,7 +138,7 @@ def target_losses(sigma: float, stride: int, offset: float, rounded: bool) -> tu
         Distances in pixels (n,) and losses (n,).
     """
     target, joint = _target(sigma, stride, offset, rounded)
-    moves = torch.linspace(-REACH, REACH, 161)
+    moves = torch.arange(-REACH - 4, REACH + 4.5, 0.5)
     free = GaussianHeatmap((CROP, CROP), stride=stride, sigma=sigma, centre="subpixel", window=None)
     guesses = joint + torch.stack([moves, torch.zeros_like(moves)], -1)[None]
     maps, ones = free.encode(guesses, torch.ones(1, len(moves)))
@@ -154,36 +155,82 @@ def _target(sigma: float, stride: int, offset: float, rounded: bool) -> tuple[to
     return codec.encode(joint[None, None], torch.ones(1, 1))[0], joint
 
 
-def draw_target(sigma: float, stride: int, offset: float, rounded: bool) -> Any:
+class _Stage:
+    """The widget's three axes, drawn once; each state draws what it changes over a copy of them."""
+
+    def __init__(self) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.collections import PolyCollection
+        from matplotlib.figure import Figure
+
+        near: Any = (CROP / 2 - REACH, CROP / 2 + REACH)
+        with style():  # type: ignore[union-attr]
+            figure = Figure(figsize=(10.8, 3.7), layout="none", facecolor=PANEL)  # type: ignore[arg-type]
+            self.canvas = FigureCanvasAgg(figure)
+            axes = [figure.add_axes((x, 0.14, 0.275, 0.78)) for x in (0.055, 0.376, 0.71)]
+            self.left, self.middle, self.right = axes
+            for ax in axes:
+                ax.set(xlim=near, xlabel="x, px")
+                ax.set_autoscale_on(False)
+            self.left.set(ylim=near[::-1], ylabel="y, px", title="target: + joint, o argmax")
+            self.left.grid(visible=False)
+            self.middle.set(ylim=(0, 1.05))
+            self.right.set(ylim=(-0.05, 2.15), title="loss of a Gaussian put at x, blank = 1")
+            self.right.axhline(1, color=MUTED, linestyle=(0, (4, 3)), marker="", linewidth=1)
+            self.right.text(near[1], 0.97, "blank map", ha="right", va="top", color=MUTED, fontsize=8.5)
+
+            def marks(ax: Any, marker: str, size: float, colour: str, **looks: Any) -> Any:
+                return ax.plot([], [], marker=marker, markersize=size, color=colour, linestyle="", **looks)[0]
+
+            self.map = self.left.imshow(np.zeros((2, 2)), vmin=0, vmax=1, aspect="auto")
+            self.joint = marks(self.left, "+", 15, "white", markeredgewidth=2.5)
+            self.peak = marks(self.left, "o", 11, COLOURS["vermillion"], markeredgewidth=2, markerfacecolor="none")
+            self.bars = self.middle.add_collection(PolyCollection([], facecolor=COLOURS["sky"]), autolim=False)
+            self.width = self.middle.text(0.0, 1.02, "", transform=self.middle.transAxes, fontsize=11, va="bottom")
+            (self.losses,) = self.right.plot([], [], color=COLOURS["blue"], marker="")
+            self.best = marks(self.right, "o", 8, COLOURS["vermillion"])
+            self.lines = [ax.axvline(0, color=INK, linestyle="-", marker="", linewidth=1) for ax in axes[1:]]
+        self.moving = [self.map, self.joint, self.peak, self.bars, self.width, self.losses, self.best, *self.lines]
+        for artist in self.moving:
+            artist.set_animated(True)
+        self.canvas.draw()
+        self.empty = self.canvas.copy_from_bbox(figure.bbox)  # type: ignore[attr-defined]
+
+    def draw(self, sigma: float, stride: int, offset: float, rounded: bool) -> np.ndarray:
+        target, joint = _target(sigma, stride, offset, rounded)
+        values = target[0, 0].numpy()
+        row, column = np.unravel_index(values.argmax(), values.shape)
+        x, y = joint.tolist()
+        side = CROP - stride / 2
+        self.map.set_data(values)
+        self.map.set_extent((-stride / 2, side, side, -stride / 2))
+        self.joint.set_data([x], [y])
+        self.peak.set_data([column * stride], [row * stride])
+        left = (np.arange(len(values)) - 0.43) * stride
+        ends = left, left, left + 0.86 * stride, left + 0.86 * stride
+        heights = np.zeros_like(left), values[row], values[row], np.zeros_like(left)
+        self.bars.set_verts(np.stack([np.stack(ends, -1), np.stack(heights, -1)], -1))  # (n, 4, 2)
+        self.width.set_text(f"row of the peak; sigma {sigma * stride:.1f} px")
+        away, losses = target_losses(sigma, stride, offset, rounded)
+        self.losses.set_data(x + away, losses)
+        best = int(losses.argmin())
+        self.best.set_data([x + away[best]], [losses[best]])
+        for line in self.lines:
+            line.set_xdata([x, x])
+        self.canvas.restore_region(self.empty)  # type: ignore[attr-defined]
+        for artist in self.moving:
+            artist.axes.draw_artist(artist)
+        return np.asarray(self.canvas.buffer_rgba())[..., :3].copy()
+
+
+@cache
+def _stage() -> _Stage:
+    return _Stage()
+
+
+def draw_target(sigma: float, stride: int, offset: float, rounded: bool) -> np.ndarray:
     """Widget: a target around its joint, the row through its peak, and the loss of a misplaced prediction.
 
     Args: as of :func:`target_losses`.
     """
-    import matplotlib.pyplot as plt
-
-    target, joint = _target(sigma, stride, offset, rounded)
-    values = target[0, 0].numpy()
-    row, column = np.unravel_index(values.argmax(), values.shape)
-    x, y = joint.tolist()
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10.8, 3.7))
-    side = CROP - stride / 2
-    left.imshow(values, extent=(-stride / 2, side, side, -stride / 2), vmin=0, vmax=1)
-    left.plot([x], [y], marker="+", markersize=15, markeredgewidth=2.5, color="white", linestyle="")
-    left.plot([column * stride], [row * stride], marker="o", markersize=11, markeredgewidth=2, linestyle="",
-              markerfacecolor="none", color=COLOURS["vermillion"])  # fmt: skip
-    left.set(xlim=(x - REACH, x + REACH), ylim=(y + REACH, y - REACH), xlabel="x, px", ylabel="y, px",
-             title="target: + joint, o argmax")  # fmt: skip
-    left.grid(visible=False)
-    middle.bar(np.arange(len(values)) * stride, values[row], width=0.86 * stride, color=COLOURS["sky"])
-    right_x, losses = target_losses(sigma, stride, offset, rounded)
-    right.plot(x + right_x, losses, color=COLOURS["blue"], marker="")
-    best = int(losses.argmin())
-    right.plot([x + right_x[best]], [losses[best]], marker="o", markersize=8, linestyle="", color=COLOURS["vermillion"])
-    for ax in (middle, right):
-        ax.axvline(x, color=INK, linestyle="-", marker="", linewidth=1)
-        ax.set(xlim=(x - REACH, x + REACH), xlabel="x, px")
-    middle.set(ylim=(0, 1.05), title=f"row of the peak; sigma {sigma * stride:.1f} px")
-    right.axhline(1, color=MUTED, linestyle=(0, (4, 3)), marker="", linewidth=1)
-    right.text(x + REACH, 0.97, "blank map", ha="right", va="top", color=MUTED, fontsize=8.5)
-    right.set(ylim=(-0.05, 2.15), title="loss of a Gaussian put at x, blank = 1")
-    return figure
+    return _stage().draw(sigma, stride, offset, rounded)

@@ -175,6 +175,16 @@ function render({ model, el }) {
   const pen = canvas.getContext("2d");
   let waiting = 0;
 
+  // Marks and rings stay inside their panel.
+  function within(x, y, act) {
+    pen.save();
+    pen.beginPath();
+    pen.rect(x, y, side, side);
+    pen.clip();
+    act();
+    pen.restore();
+  }
+
   function draw() {
     waiting = 0;
     const state = { cells: sizes[model.get("size")], decoder: decoders[model.get("decoder")],
@@ -194,14 +204,8 @@ function render({ model, el }) {
     pen.fillRect(0, 0, width, height);
     const left = (n) => gap + n * (side + gap), top = gap + head;
     drawMap(pen, sheet, left(0), top, facts, cells);
-    pen.save();
-    pen.beginPath();
-    pen.rect(left(1), top, side, side);
-    pen.rect(left(2), top, side, side);
-    pen.clip(); // rings and marks stay inside their panels
-    drawMiddle(pen, sheet, left(1), top, facts, cells, reading);
-    drawCloud(pen, left(2), top, facts, reading);
-    pen.restore();
+    within(left(1), top, () => drawMiddle(pen, sheet, left(1), top, facts, cells, reading));
+    within(left(2), top, () => drawCloud(pen, left(2), top, facts, reading));
     const bound = facts.bounds[state.decoder];
     const limit = bound ? `, bound ${(bound[Number(state.rounded)] * reading.stride).toFixed(2)} px` : "";
     const off = Math.hypot(reading.found[0] - reading.true[0], reading.found[1] - reading.true[1]);

@@ -246,7 +246,7 @@ def heatmap_explorer(*, name: str = "05-resolution-slider", alt: str = "") -> No
     ):  # fmt: skip
         setattr(canvas, target, getattr(handles[key], source))
         ipywidgets.jslink((handles[key], source), (canvas, target))
-    explorer.show_widget(ipywidgets.VBox([*handles.values(), canvas]), png, alt)
+    explorer.show_widget(explorer.panel(*handles.values(), canvas), png, alt)
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
