@@ -23,13 +23,17 @@ from posekit.experiments import (
     Scope,
     claims,
     claims_json,
+    forest,
     format_claims,
     ledger,
+    lines,
     published_rows,
     run,
     runner,
+    verdict_counts,
     verify,
 )
+from posekit.experiments.summary import NOT_HERE, way
 
 
 def make_row(seed: int = 0, **changes) -> Row:
@@ -77,9 +81,84 @@ def test_every_reference_resolves():
 
 
 def test_unrun_claims_say_so(tmp_path):
+    """What was not run is "not run yet", what needs the real pictures "not testable here"; both with their commands."""
     table = claims(folder=tmp_path)
-    assert {word for row in claims_json(table) for word in row["verdict"]} == {NOT_RUN}
-    assert format_claims(table).count(NOT_RUN) == sum(len(c.kinds) for c in table) + 1
+    for shown, claim in zip(claims_json(table), table):
+        assert {word for words in shown["by_kind"].values() for word in words} <= {NOT_RUN, NOT_HERE}
+        words = {entry["kind"]: entry["verdict"] for entry in shown["pending"]}
+        assert words == {kind: NOT_HERE if kind == "paper" else NOT_RUN for kind in claim.kinds}
+        assert all(entry["commands"] for entry in shown["pending"] if entry["kind"] == "paper")
+    assert verdict_counts(table) == {
+        NOT_HERE: sum("paper" in claim.kinds for claim in table),
+        NOT_RUN: sum(len(claim.kinds) - ("paper" in claim.kinds) for claim in table),
+    }
+    (s03,) = (shown for shown in claims_json(table) if shown["id"] == "S03")
+    assert s03["pending"][0]["commands"] == ["posekit ablate srpose_head --profile quick"]
+
+
+def make_comparison(differences: dict[str, tuple[float, float, float]], **changes) -> Row:
+    """A recorded comparison over five seeds: cell -> (mean, low, high), seen where the interval lies above zero."""
+    words = {
+        name: "seen" if low > 0 else "not seen" if high < 0 else OPEN for name, (_, low, high) in differences.items()
+    }
+    config = {"ablation": "dpn_table3", "seeds": [1, 2, 3, 4, 5], **changes.pop("config", {})}
+    verdict = words[min(words)] if len(set(words.values())) == 1 else OPEN
+    return make_row(
+        1, test="dpn_table3", claims=("D04",), kind="trained", scope=Scope("Mannequin, face", "quick", "tiny_dpn"),
+        config=config, config_hash=ledger.config_hash(config), verdict=verdict, rests_on=("a", "b"), intervals={},
+        reason="All of it at length.", metrics={f"detectable, {name}": 1.5 for name in differences},
+        cells=tuple(Cell(n, m, words[n], "+1.3", (low, high)) for n, (m, low, high) in differences.items()), **changes,
+    )  # fmt: skip
+
+
+OPEN = "undecided in reduced form"
+DIFFERENCES = {"a": (2.0, 1.0, 3.0), "b": (0.2, -1.0, 1.4), "c": (-2.0, -3.0, -1.0), "d": (0.1, 0.05, 0.15)}
+
+
+def test_a_comparison_of_many_cells_is_counted_in_the_list_and_taken_apart_on_request(tmp_path):
+    controlled = make_row(
+        3, test="distant_cue", claims=("D04",), kind="controlled", verdict="mechanism shown", cells=()
+    )
+    ledger.append(tmp_path, [controlled, make_comparison(DIFFERENCES)])
+    (claim,) = (c for c in claims(folder=tmp_path) if c.id == "D04")
+    listed, shown = format_claims([claim]), format_claims([claim], detail=True)
+    assert "controlled: MECHANISM SHOWN" in listed
+    assert "trained: UNDECIDED IN REDUCED FORM [Mannequin, face; quick; network: tiny_dpn; 5 seeds]" in listed
+    flat = " ".join(listed.split())
+    assert "2 of 4 cells hold, 1 fall the other way; differences from -2.0 to +2.0." in flat
+    assert "All of it at length" not in listed
+    assert "b: +0.2 [-1, +1.4], published +1.3: undecided in reduced form (1.5 would have been seen)" in shown
+    assert "c: -2 [-3, -1], published +1.3: not seen\n" in shown
+    assert "$ posekit ablate dpn_table3" in shown
+    assert "4 intervals of 95 %" in listed
+    (plain,) = claims_json([claim])
+    assert plain["by_kind"] == {"controlled": ["mechanism shown"], "trained": [OPEN]}
+    trained = next(v for v in plain["verdicts"] if v["kind"] == "trained")
+    assert (trained["cells_that_hold"], trained["seeds"], len(trained["cells"])) == (2, [1, 2, 3, 4, 5], 4)
+    assert trained["runs"][1:] == ["a", "b"]
+
+
+def test_what_stands_is_the_newest_configuration(tmp_path):
+    """Recorded again with another number of cells or seeds, a test speaks once."""
+    older = make_comparison({"a": (2.0, 1.0, 3.0)})
+    newer = make_comparison({"a": (0.2, -1.0, 1.4)}, config={"again": True}, commit="1" * 40)
+    ledger.append(tmp_path, [older, newer])
+    (claim,) = (c for c in claims(folder=tmp_path) if c.id == "D04")
+    assert [row.digest for row in claim.verdicts] == [newer.digest]
+    assert [line.verdict for line in lines([claim]) if line.kind == "trained"] == [OPEN]
+
+
+def test_seeds_that_disagree_are_listed_apart(tmp_path):
+    ledger.append(tmp_path, [make_row(0), make_row(1), make_row(2, verdict="contradicted")])
+    (claim,) = (c for c in claims(folder=tmp_path) if c.id == "S10")
+    assert [(line.verdict, line.seeds) for line in lines([claim])] == [("reproduced", 2), ("contradicted", 1)]
+
+
+def test_every_word_of_the_ledger_falls_one_way_and_has_a_mark_that_needs_no_colour():
+    for word in (*ledger.VERDICTS, NOT_RUN):
+        assert way(word) in ("for", "against", "open", "absent") and word in forest.LOOKS
+    assert len({(marker, face == "none") for marker, _, face in forest.LOOKS.values()}) == len(forest.LOOKS)
+    assert way("reproduced under convention official") == "for"
 
 
 def test_a_recorded_verdict_reaches_the_table_with_its_scope(tmp_path):

@@ -23,7 +23,7 @@ def claims_show(options: Arguments) -> int:
         raise UsageError(f"there is no claim '{options.claim}'; posekit claims list names them")
     rows = published_rows(found[0])
     printed = "\n".join("     " + ", ".join(f"{key} {value}" for key, value in row.items() if value) for row in rows)
-    text = format_claims(found).rsplit("\n\n", 1)[0]
+    text = format_claims(found, detail=True).rsplit("\n\n", 1)[0]
     print_result(options, {**claims_json(found)[0], "published_rows": rows}, f"{text}\n{printed}".rstrip())
     return 0
 
@@ -60,7 +60,7 @@ def add_verbs(verbs: Any) -> None:
     group = add_group(verbs, "claims", "what the papers claim and what became of it here")
     one = add_verb(group, "list", claims_list, "every claim with its verdicts", "posekit claims list")
     add_ledger_option(one)
-    one = add_verb(group, "show", claims_show, "one claim with its published numbers", "posekit claims show H13")
+    one = add_verb(group, "show", claims_show, "one claim with its cells and commands", "posekit claims show H13")
     one.add_argument("claim", help="id, as claims list shows it")
     add_ledger_option(one)
     one = add_verb(group, "run", claims_run, "run the test behind claims", "posekit claims run oks_scale --seeds 0 1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,11 +48,33 @@ def dataset_of(options: Arguments, split: str, scenes: int) -> Any:
     annotations = getattr(options, f"{split}_annotations", None) or getattr(options, "annotations", None)
     if annotations is None:
         return mannequin(options, split, scenes)
-    if options.images is None:
+    images = getattr(options, f"{split}_images", None) or options.images
+    if images is None:
         raise UsageError("annotations without pictures: say with --images where the pictures lie")
-    from posekit.data import CocoKeypoints
+    return open_dataset(annotations, images, head_boxes=getattr(options, "head_boxes", None))
 
-    return CocoKeypoints(annotations, options.images)
+
+def open_dataset(annotations: Path, images: Path, *, head_boxes: Path | None = None) -> Any:
+    """COCO, CrowdPose or MPII, told apart by what the file holds: MPII's is a list, CrowdPose has 14 keypoints.
+
+    CrowdPose writes no areas; 0.53 of the box stands in for them, as in its own scoring.
+    """
+    from posekit import metrics
+    from posekit.data import CocoKeypoints, MpiiKeypoints
+    from posekit.data.mpii import read_head_boxes
+    from posekit.skeletons import CROWDPOSE14
+
+    with open(annotations, encoding="utf-8-sig") as file:
+        is_list = file.read(64).lstrip().startswith("[")
+    if is_list:
+        boxes = None if head_boxes is None else read_head_boxes(head_boxes)
+        return MpiiKeypoints(annotations, images, head_boxes=boxes)
+    if head_boxes is not None:
+        raise UsageError(f"{annotations} is not MPII's list of people, and head boxes belong to MPII alone")
+    dataset = CocoKeypoints(annotations, images)
+    if dataset.skeleton != CROWDPOSE14:
+        return dataset
+    return dataset.with_people(dataclasses.replace(dataset.people, area=metrics.person_areas(dataset.people, "box")))
 
 
 def refuse_model(options: Arguments) -> None:

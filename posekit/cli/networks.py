@@ -22,20 +22,38 @@ from posekit.cli.common import (
 
 
 def evaluate(options: Arguments) -> int:
-    from posekit import inference
+    from posekit import data, inference
     from posekit.annotations import write_detections
 
     refuse_model(options)
     dataset = dataset_of(options, options.split, options.scenes)
     model = network_of(options, dataset.skeleton.num_keypoints)
+    boxes = data.read_boxes(options.boxes, dataset.people) if options.boxes else None
     result = inference.evaluate(
-        model, dataset, flip_test=not options.no_flip_test, device=options.device, progress=not options.json
-    )
+        model, dataset, boxes=boxes, flip_test=not options.no_flip_test, device=options.device,
+        progress=not options.json,
+    )  # fmt: skip
     if options.save:
         write_detections(options.save, result.detections)
-    extra = [f"    {k:<18} {v:.4f}" for k, v in result.summary().items() if k.startswith(("mean_oks", "confusion"))]
-    print_result(options, result.summary(), "\n".join([str(result.result), *extra]))
+    facts = result.summary()
+    lines = [str(result.result)]
+    lines += [f"    {k:<18} {v:.4f}" for k, v in facts.items() if k.startswith(("mean_oks", "confusion"))]
+    if options.head_boxes:
+        found = _pckh(dataset, result)
+        facts |= {"pckh": found.mean, "pckh@0.1": found.mean_at_01, **{f"pckh_{k}": v for k, v in found.groups.items()}}
+        lines.append(str(found))
+    print_result(options, facts, "\n".join(lines))
     return 0
+
+
+def _pckh(dataset: Any, result: Any) -> Any:
+    from posekit import metrics
+
+    people = result.people
+    return metrics.pckh(
+        result.predictions.keypoints, people.keypoints, visibility=people.visibility,
+        head_box=dataset.with_people(people).head_box,
+    )  # fmt: skip
 
 
 def predict(options: Arguments) -> int:
@@ -138,6 +156,8 @@ def add_verbs(verbs: Any) -> None:
     one.add_argument("--weights", help=WEIGHTS_HELP)
     one.add_argument("--annotations", type=Path, help="COCO file; the embedded dataset when not named")
     one.add_argument("--images", type=Path, help="folder of the pictures")
+    one.add_argument("--boxes", type=Path, metavar="FILE", help="people as a detector found them, COCO box results")
+    one.add_argument("--head-boxes", type=Path, metavar="MAT", help="of MPII's people (mpii_gt_val.mat): also PCKh")
     one.add_argument("--split", default="val", choices=("train", "val", "test"), help="of the embedded dataset")
     one.add_argument("--no-flip-test", action="store_true")
     one.add_argument("--save", type=Path, metavar="FILE", help="write the detections as a COCO result file")

@@ -65,6 +65,7 @@ def add_verbs(verbs: Any) -> None:
     one.add_argument("--train-annotations", type=Path, help="COCO file; the embedded dataset when not named")
     one.add_argument("--val-annotations", type=Path)
     one.add_argument("--images", type=Path, help="folder of the pictures")
+    one.add_argument("--val-images", type=Path, help="folder of the held-out pictures (--images)")
     one.add_argument("--restart", action="store_true", help="start again instead of going on")
     add_network_options(one)
     add_mannequin_options(one, scenes=3000)

@@ -1,16 +1,9 @@
 """Claims, the tests that decide them, and the ledger of every recorded run."""
 
-from posekit.experiments.claims import (
-    Claim,
-    claims,
-    claims_json,
-    format_claims,
-    interval_count,
-    published_rows,
-    verdict_counts,
-)
+from posekit.experiments.claims import Claim, claims, published_rows
 from posekit.experiments.ledger import NOT_RUN, VERDICTS, Cell, LedgerError, Row, Scope
 from posekit.experiments.runner import Experiment, Judgement, Measurement, Verified, arrays_of, run, verify
+from posekit.experiments.summary import Line, claims_json, format_claims, interval_count, lines, verdict_counts
 
 __all__ = [
     "EXPERIMENTS",
@@ -21,6 +14,7 @@ __all__ = [
     "Experiment",
     "Judgement",
     "LedgerError",
+    "Line",
     "Measurement",
     "Row",
     "Scope",
@@ -30,6 +24,7 @@ __all__ = [
     "claims_json",
     "format_claims",
     "interval_count",
+    "lines",
     "published_rows",
     "run",
     "verdict_counts",

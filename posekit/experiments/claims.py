@@ -5,15 +5,12 @@ from __future__ import annotations
 import csv
 import dataclasses
 import re
-import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from posekit.experiments import ledger
 from posekit.experiments.environment import DATA
-from posekit.experiments.ledger import NOT_RUN, LedgerError, Row, Scope
+from posekit.experiments.ledger import LedgerError, Row, Scope
 
 COLUMNS = ("id", "source", "claim", "published", "kinds", "test", "published_file")
 
@@ -52,8 +49,10 @@ class Claim:
 
     @property
     def verdicts(self) -> tuple[Row, ...]:
-        """The newest row of each test, scope and seed: what stands today."""
-        newest = {(row.test, row.scope, row.seed): row for row in self.rows}
+        """What stands today: of each test and scope the newest configuration, and of each seed its newest row."""
+        config = {(row.test, row.scope): row.config_hash for row in self.rows}
+        standing = [row for row in self.rows if row.config_hash == config[row.test, row.scope]]
+        newest = {(row.test, row.scope, row.seed): row for row in standing}
         return tuple(newest.values())
 
     @property
@@ -118,81 +117,6 @@ def published_rows(claim: Claim) -> list[dict[str, str]]:
                 )
         selected += rows
     return selected
-
-
-def format_claims(claims: Sequence[Claim], *, width: int = 120) -> str:
-    """A plain-text table: one block per claim, one line per verdict with its scope, and a count at the end."""
-    lines: list[str] = []
-    for claim in claims:
-        head = f"{claim.id}  {claim.claim}"
-        lines += textwrap.wrap(head, width, subsequent_indent=" " * 5)
-        lines += textwrap.wrap(
-            f"published: {claim.published}", width, initial_indent=" " * 5, subsequent_indent=" " * 16
-        )
-        for (_, scope, verdict), rows in claim.grouped.items():
-            seeds = f"{len(rows)} seed{'s' * (len(rows) > 1)}"
-            where = f"{scope.dataset}; {scope.profile}; network: {scope.network}; {seeds}"
-            text = f"{rows[0].kind}: {verdict.upper()} [{where}] {rows[0].reason}"
-            lines += textwrap.wrap(text, width, initial_indent=" " * 5, subsequent_indent=" " * 9)
-        lines += [f"     {kind}: {NOT_RUN}" for kind in claim.pending]
-    counts = verdict_counts(claims)
-    lines += ["", "  ".join(f"{word}: {count}" for word, count in counts.items())]
-    intervals = interval_count(claims)
-    if intervals:
-        lines.append(
-            f"{intervals} intervals of 95 % stand behind these verdicts; about {0.05 * intervals:.1f} would miss by "
-            "chance alone."
-        )
-    return "\n".join(lines)
-
-
-def interval_count(claims: Sequence[Claim]) -> int:
-    """How many 95 % intervals the standing verdicts rest on; one in twenty misses by chance alone."""
-    rows = {row.digest: row for claim in claims for row in claim.verdicts}
-    return sum(cell.interval is not None for row in rows.values() for cell in row.cells)
-
-
-def verdict_counts(claims: Sequence[Claim]) -> dict[str, int]:
-    """Standing verdicts by word, seeds of one test and scope together, and the kinds of test not run yet."""
-    counts: dict[str, int] = {}
-    for claim in claims:
-        for word in [*(verdict for _, _, verdict in claim.grouped), *(NOT_RUN for _ in claim.pending)]:
-            counts[word] = counts.get(word, 0) + 1
-    return counts
-
-
-def claims_json(claims: Sequence[Claim]) -> list[dict[str, Any]]:
-    """The table as plain values: every claim with verdicts, scopes, cells and the digests of the runs they rest on."""
-    return [
-        {
-            "id": claim.id,
-            "source": claim.source,
-            "claim": claim.claim,
-            "published": claim.published,
-            "kinds": list(claim.kinds),
-            "test": claim.test,
-            "published_file": claim.published_file,
-            "verdict": sorted({verdict for _, _, verdict in claim.grouped}) or [NOT_RUN],
-            "verdicts": [_verdict_json(row) for row in claim.verdicts],
-            "pending": [{"kind": kind, "verdict": NOT_RUN} for kind in claim.pending],
-        }
-        for claim in claims
-    ]
-
-
-def _verdict_json(row: Row) -> dict[str, Any]:
-    return {
-        "test": row.test,
-        "kind": row.kind,
-        "verdict": row.verdict,
-        "reason": row.reason,
-        "scope": dataclasses.asdict(row.scope),
-        "cells": [dataclasses.asdict(cell) for cell in row.cells],
-        "seed": row.seed,
-        "config_hash": row.config_hash,
-        "commit": row.commit,
-        "runs": [row.digest, *row.rests_on],
-    }
 
 
 def _read_table(path: Path) -> list[Claim]:

@@ -1,0 +1,239 @@
+"""What became of the claims: one line for each test of each claim, and the texts made of these lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from posekit.experiments import paper
+from posekit.experiments.claims import Claim
+from posekit.experiments.ledger import KINDS, NOT_RUN, REPRODUCED_UNDER, VERDICTS, Cell, Row
+
+NOT_HERE = "not testable here"
+Way = Literal["for", "against", "open", "absent"]
+_WAYS: dict[str, Way] = {
+    "reproduced": "for", "seen": "for", "mechanism shown": "for",
+    "contradicted": "against", "not seen": "against", "mechanism not shown": "against",
+    "undecided": "open", "undecided in reduced form": "open",
+    NOT_RUN: "absent", NOT_HERE: "absent",
+}  # fmt: skip
+_LONG = 3  # so many cells fit into a sentence
+
+
+@dataclass(frozen=True)
+class Line:
+    """One test of one claim with what stands, or a kind of test of which nothing is recorded.
+
+    Attributes:
+        claim: that it speaks to.
+        kind: exact, bound, controlled, trained or paper.
+        verdict: the ledger's word; without rows "not run yet", or "not testable here" where the data are missing.
+        rows: runs of one test and scope with this verdict; they differ in their seed.
+        commands: what runs it, as typed in a shell.
+    """
+
+    claim: Claim
+    kind: str
+    verdict: str
+    rows: tuple[Row, ...] = ()
+    commands: tuple[str, ...] = ()
+
+    @property
+    def way(self) -> Way:
+        """Whether the verdict speaks for the claim, against it, or neither."""
+        return way(self.verdict)
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds the verdict rests on: those of the rows, or those that a comparison is made of."""
+        return sum(len(row.config.get("seeds", [])) if row.rests_on else 1 for row in self.rows)
+
+    @property
+    def cells(self) -> dict[str, tuple[Cell, ...]]:
+        """Cells by name, one for each row."""
+        found: dict[str, tuple[Cell, ...]] = {}
+        for row in self.rows:
+            for cell in row.cells:
+                found[cell.name] = (*found.get(cell.name, ()), cell)
+        return found
+
+    @property
+    def held(self) -> tuple[int, int]:
+        """How many cells hold under every seed, and how many there are."""
+        cells = self.cells.values()
+        return sum(all(way(cell.verdict) == "for" for cell in seeds) for seeds in cells), len(cells)
+
+    @property
+    def scope(self) -> str:
+        """The scope in words, empty where nothing was run."""
+        if not self.rows:
+            return ""
+        scope = self.rows[0].scope
+        seeds = f"{self.seeds} seed{'s' * (self.seeds > 1)}"
+        return f"{scope.dataset}; {scope.profile}; network: {scope.network}; {seeds}"
+
+    @property
+    def short(self) -> str:
+        """The verdict with its count of cells, for a table."""
+        held, cells = self.held
+        return self.verdict + (f" ({held} of {cells})" if cells > 1 else "")
+
+
+def way(verdict: str) -> Way:
+    """Which way a verdict falls; ``KeyError`` for a word that the ledger does not know."""
+    return "for" if verdict.startswith(REPRODUCED_UNDER) else _WAYS[verdict]
+
+
+def lines(claims: Sequence[Claim]) -> list[Line]:
+    """Every test of every claim in the order of the claims and their kinds; what was not run stands there too."""
+    runs = commands()
+    found: list[Line] = []
+    for claim in claims:
+        for kind in sorted({*claim.kinds, *(row.kind for row in claim.rows)}, key=KINDS.index):
+            for (test, _, verdict), rows in claim.grouped.items():
+                if rows[0].kind == kind:
+                    found.append(Line(claim, kind, verdict, rows, (runs.get(test, ""),)))
+            if kind in claim.pending and kind == "paper":
+                found.append(Line(claim, kind, NOT_HERE, (), paper.COMMANDS[claim.id]))
+            elif kind in claim.pending:
+                found.append(Line(claim, kind, NOT_RUN, (), _tests_of(claim, kind, runs)))
+    return found
+
+
+def commands() -> dict[str, str]:
+    """The command that runs each test, by its name."""
+    from posekit.experiments.ablations import ABLATIONS
+    from posekit.experiments.catalogue import EXPERIMENTS
+
+    runs = {name: f"posekit claims run {name}" for name in EXPERIMENTS}
+    return runs | {name: f"posekit ablate {name} --profile quick" for name in ABLATIONS}
+
+
+def _tests_of(claim: Claim, kind: str, runs: dict[str, str]) -> tuple[str, ...]:
+    from posekit.experiments.ablations import ABLATIONS
+    from posekit.experiments.catalogue import EXPERIMENTS
+
+    tests = [name for name, test in EXPERIMENTS.items() if claim.id in test.claims and test.kind == kind]
+    tests += [name for name, test in ABLATIONS.items() if claim.id in test.claims and kind == "trained"]
+    return tuple(runs[name] for name in tests)
+
+
+def format_claims(claims: Sequence[Claim], *, width: int = 120, detail: bool = False) -> str:
+    """A plain-text table: one block per claim, one line per verdict with its scope, and a count at the end.
+
+    Args:
+        width: of a line, in characters.
+        detail: also every cell with its interval, and the command that runs the test.
+    """
+    table = lines(claims)
+    text: list[str] = []
+    for claim in claims:
+        text += textwrap.wrap(f"{claim.id}  {claim.claim}", width, subsequent_indent=" " * 5)
+        text += textwrap.wrap(
+            f"published: {claim.published}", width, initial_indent=" " * 5, subsequent_indent=" " * 16
+        )
+        for line in table:
+            if line.claim.id == claim.id:
+                text += textwrap.wrap(_sentence(line), width, initial_indent=" " * 5, subsequent_indent=" " * 9)
+                text += _details(line, width) if detail else []
+    counts = verdict_counts(claims)
+    text += ["", "  ".join(f"{word}: {count}" for word, count in counts.items())]
+    intervals = interval_count(claims)
+    if intervals:
+        text.append(
+            f"{intervals} intervals of 95 % stand behind these verdicts; about {0.05 * intervals:.1f} would miss by "
+            "chance alone."
+        )
+    return "\n".join(text)
+
+
+def _sentence(line: Line) -> str:
+    if not line.rows:
+        return f"{line.kind}: {line.verdict}"
+    head = f"{line.kind}: {line.verdict.upper()} [{line.scope}]"
+    row, (held, cells) = line.rows[0], line.held
+    if not row.rests_on or cells <= _LONG:
+        return f"{head} {row.reason}"
+    against = sum(way(cell.verdict) == "against" for cell in row.cells)
+    low, high = min(c.measured for c in row.cells), max(c.measured for c in row.cells)
+    spread = f"differences from {low:+.1f} to {high:+.1f}"
+    return f"{head} {held} of {cells} cells hold, {against} fall the other way; {spread}."
+
+
+def _details(line: Line, width: int) -> list[str]:
+    found = []
+    for name, cells in line.cells.items():
+        ends = cells[0].interval
+        measured = ", ".join(f"{cell.measured:+.4g}" if ends else f"{cell.measured:.4g}" for cell in cells)
+        interval = f" [{ends[0]:+.3g}, {ends[1]:+.3g}]" if ends and len(cells) == 1 else ""
+        published = f", published {cells[0].published}" if cells[0].published else ""
+        words = " / ".join(dict.fromkeys(cell.verdict for cell in cells))
+        detectable = line.rows[0].metrics.get(f"detectable, {name}")
+        seen = f" ({detectable:.2g} would have been seen)" if detectable is not None and way(words) == "open" else ""
+        text = f"{name}: {measured}{interval}{published}: {words}{seen}"
+        found += textwrap.wrap(text, width, initial_indent=" " * 9, subsequent_indent=" " * 13)
+    return found + [f"         $ {command}" for command in line.commands if command]
+
+
+def verdict_counts(claims: Sequence[Claim]) -> dict[str, int]:
+    """Lines by their verdict, in the order of the ledger's words; "reproduced under convention X" is one word."""
+    found = [line.verdict for line in lines(claims)]
+    order = [VERDICTS[0], *sorted({w for w in found if w.startswith(REPRODUCED_UNDER)}), *VERDICTS[1:], NOT_RUN]
+    return {word: found.count(word) for word in order if word in found}
+
+
+def interval_count(claims: Sequence[Claim]) -> int:
+    """How many 95 % intervals the standing verdicts rest on; one in twenty misses by chance alone."""
+    rows = {row.digest: row for claim in claims for row in claim.verdicts}
+    return sum(cell.interval is not None for row in rows.values() for cell in row.cells)
+
+
+def claims_json(claims: Sequence[Claim]) -> list[dict[str, Any]]:
+    """The table as plain values: every claim with verdicts, scopes, cells and the digests of the runs they rest on."""
+    table = lines(claims)
+    return [_claim_json(claim, [line for line in table if line.claim.id == claim.id]) for claim in claims]
+
+
+def _claim_json(claim: Claim, own: Sequence[Line]) -> dict[str, Any]:
+    by_kind: dict[str, list[str]] = {}
+    for line in own:
+        by_kind.setdefault(line.kind, []).append(line.verdict)
+    return {
+        "id": claim.id,
+        "source": claim.source,
+        "claim": claim.claim,
+        "published": claim.published,
+        "kinds": list(claim.kinds),
+        "test": claim.test,
+        "published_file": claim.published_file,
+        "verdict": sorted({line.verdict for line in own if line.rows}) or sorted({line.verdict for line in own}),
+        "by_kind": {kind: sorted(set(words)) for kind, words in by_kind.items()},
+        "verdicts": [_verdict_json(row, line) for line in own for row in line.rows],
+        "pending": [
+            {"kind": line.kind, "verdict": line.verdict, "commands": list(line.commands)}
+            for line in own
+            if not line.rows
+        ],
+    }
+
+
+def _verdict_json(row: Row, line: Line) -> dict[str, Any]:
+    held, cells = line.held
+    return {
+        "test": row.test,
+        "kind": row.kind,
+        "verdict": row.verdict,
+        "reason": row.reason,
+        "scope": dataclasses.asdict(row.scope),
+        "cells": [dataclasses.asdict(cell) for cell in row.cells],
+        "cells_that_hold": held if cells else None,
+        "seed": row.seed,
+        "seeds": list(row.config["seeds"]) if row.rests_on else [row.seed],
+        "config_hash": row.config_hash,
+        "commit": row.commit,
+        "runs": [row.digest, *row.rests_on],
+        "command": line.commands[0] if line.commands else "",
+    }
