@@ -1,0 +1,463 @@
+"""Resolution and input size: a ruler made coarser, a picture made coarser, and what the recorded ablations say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import posekit
+from posekit import experiments, inference, metrics
+from posekit.annotations import People
+from posekit.codecs import GaussianHeatmap
+from posekit.course.parameters import Setup
+from posekit.data import CropLoader, Mannequin
+from posekit.data.images import read_image, warp
+from posekit.experiments.ablations import PROFILES, Paired, paired
+from posekit.experiments.ablations.reading import recorded_arms
+from posekit.experiments.ground_truth import decode_ground_truth
+from posekit.geometry import BOX_PADDING, crop_affine, crop_box, invert_affine, transform_points
+from posekit.viz import COLOURS, INK, MUTED
+
+Size = tuple[int, int]
+DECODERS = ("argmax", "quarter", "DARK")
+
+
+def cells_on_person(size: Size, stride: float) -> float:
+    """Height in heatmap cells of a person who fills a crop of (height, width) pixels but for the usual margin."""
+    return size[0] / BOX_PADDING / stride
+
+
+def dataset(setup: Setup) -> Mannequin:
+    """Mannequin's test scenes at level "face" that the lesson measures on, fewer at smoke."""
+    return Mannequin("test", level="face", scenes=setup.pick(smoke=8, quick=120))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Labelled people cut out at one input size.
+
+    Attributes:
+        people: N of them.
+        size: (height, width) of the crops, pixels.
+        affine: (N, 2, 3) picture -> crop.
+        keypoints: (N, K, 2) true joints, crop pixels.
+    """
+
+    people: People
+    size: Size
+    affine: torch.Tensor
+    keypoints: np.ndarray
+
+    def oks(self, answers: np.ndarray) -> float:
+        """Mean OKS of answers (N, K, 2) in crop pixels."""
+        back = transform_points(invert_affine(self.affine), torch.from_numpy(answers)).numpy()
+        return mean_oks(back, self.people)
+
+    def distances(self, answers: np.ndarray) -> np.ndarray:
+        """(J,) distances in crop pixels of the labelled joints."""
+        return np.linalg.norm(answers - self.keypoints, axis=-1)[self.people.visibility > 0]
+
+
+def cut(people: People, size: Size) -> Cut:
+    """Every person with labelled joints, cut out as for training."""
+    people = people.select((people.visibility > 0).any(1) & ~people.is_crowd)
+    affine = torch.from_numpy(crop_affine(crop_box(people.box, size), size))
+    return Cut(people, size, affine, transform_points(affine, torch.from_numpy(people.keypoints)).numpy())
+
+
+def mean_oks(keypoints: np.ndarray, people: People) -> float:
+    """Mean OKS of answers (N, K, 2) in picture pixels, one for each person."""
+    found = metrics.oks(
+        keypoints,
+        people.keypoints,
+        area=metrics.person_areas(people),
+        visibility=people.visibility,
+        sigmas=people.skeleton.sigmas,
+        box=people.box,
+    )
+    return float(found.mean())
+
+
+def read(points: np.ndarray, stride: float, decoder: str = "argmax") -> np.ndarray:
+    """What a decoder makes of perfect maps of points, away from the map's border, in the points' own pixels.
+
+    Args:
+        points: (..., 2) pixels.
+        stride: pixels per cell; any positive number, since no map is drawn.
+        decoder: one of :data:`DECODERS`.
+    """
+    if decoder == "DARK":
+        return points.copy()
+    cell = np.floor(points / stride + 0.5)
+    if decoder == "quarter":
+        cell += 0.25 * np.sign(points / stride - cell)
+    return cell * stride
+
+
+def ceiling(people: People, size: Size, stride: int, decoder: str = "argmax") -> tuple[float, float]:
+    """Mean OKS and AP (0 to 100) of a perfect network: true joints through the package's encoder and decoder."""
+    codec = GaussianHeatmap(size, stride=stride, centre="subpixel", decoder=decoder.lower())  # type: ignore[arg-type]
+    decoded = decode_ground_truth(people, codec)
+    result = metrics.evaluate_coco(decoded.people, decoded.detections)
+    return mean_oks(decoded.detections.keypoints, decoded.people), 100 * result.ap
+
+
+# One trained network, four combinations -------------------------------------------------------------------------------
+
+
+class Shrunk(nn.Module):
+    """A network whose crops lose detail before it sees them: averaged over squares, then enlarged again.
+
+    Args:
+        network: with ``codec``.
+        factor: side of the squares, pixels; 1 leaves the crop alone.
+    """
+
+    def __init__(self, network: Any, factor: int):
+        super().__init__()
+        self.network, self.factor, self.codec = network, factor, network.codec
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.factor > 1:
+            small = F.avg_pool2d(images, self.factor)
+            images = F.interpolate(small, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        return self.network(images)
+
+
+def trained(size: Size | None = None) -> Any:
+    """The small SimpleBaseline that was trained on Mannequin at (96, 64), read with DARK.
+
+    Args:
+        size: of the crops that it is given; None is the size it knows.
+    """
+    net = posekit.create_model("tiny_simple_baseline", input_size=(96, 64), weights="mannequin")
+    net.codec = replace(net.codec, input_size=size or net.codec.input_size, decoder="dark")
+    return net.eval()
+
+
+def answers(network: Any, data: Mannequin, *, picture: int = 1) -> tuple[Cut, np.ndarray]:
+    """True joints and a network's answers in crop pixels, without the flip test.
+
+    Args:
+        network: with ``codec``; crops have its input size.
+        data: whose people are cut out.
+        picture: factor by which the crops are made coarser.
+    """
+    size = network.codec.input_size
+    loader = CropLoader(data.trainable(), size, batch_size=64)
+    found = inference.predict(Shrunk(network, picture), loader, flip_test=False, device="cpu")
+    people = data.trainable().people.select(found.person)
+    affine = torch.from_numpy(crop_affine(crop_box(people.box, size), size))
+    truth = transform_points(affine, torch.from_numpy(people.keypoints)).numpy()
+    return Cut(people, size, affine, truth), found.crop_keypoints
+
+
+def two_causes(data: Mannequin, factors: Sequence[int], *, stride: int = 4) -> dict[str, list[float]]:
+    """Mean OKS of the trained network when its ruler, its picture or both are made coarser; and of a perfect network.
+
+    Args:
+        data: whose people are cut out.
+        factors: 1 first; the ruler has ``stride`` times factor pixels per cell, read by the highest cell.
+        stride: of the finest ruler, pixels.
+    """
+    network = trained()
+    looks = {factor: answers(network, data, picture=factor) for factor in factors}
+    whole, sharp = looks[1]
+    return {
+        "perfect, coarser ruler": [whole.oks(read(whole.keypoints, stride * f)) for f in factors],
+        "trained, coarser ruler": [whole.oks(read(sharp, stride * f)) for f in factors],
+        "trained, coarser picture": [one.oks(read(found, stride)) for one, found in looks.values()],
+        "trained, both": [one.oks(read(found, stride * f)) for f, (one, found) in looks.items()],
+    }
+
+
+def two_causes_figure(table: Mapping[str, Sequence[float]], factors: Sequence[int]) -> Any:
+    """Mean OKS against the factor, a line for each of :func:`two_causes`."""
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(7.6, 4.2))
+    looks = {"perfect": (INK, ":"), "ruler": (COLOURS["blue"], "-"), "picture": (COLOURS["vermillion"], "--")}
+    for (name, values), marker in zip(table.items(), "Dos^"):
+        key = next((key for key in looks if key in name), "")
+        colour, dash = looks.get(key, (COLOURS["purple"], "-."))
+        ax.plot(factors, values, color=colour, linestyle=dash, marker=marker, label=name)
+    ax.set(xscale="log", xlabel="made coarser by a factor of", ylabel="mean OKS", ylim=(0, 1.02))
+    ax.set_xticks(factors, [str(f) for f in factors])
+    ax.minorticks_off()
+    ax.legend(loc="lower left")
+    return figure
+
+
+def found_joints(one: Cut, found: np.ndarray, *, share: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    """Joints that were found: true and answered positions (J, 2), within a share of the longer side of the box."""
+    scale = np.linalg.norm(one.affine[:, 0, :2].numpy(), axis=-1)
+    reach = share * scale * one.people.box[:, 2:].max(1)
+    near = np.linalg.norm(found - one.keypoints, axis=-1) < reach[:, None]
+    kept = near & (one.people.visibility > 0)
+    return one.keypoints[kept], found[kept]
+
+
+def rms(truth: np.ndarray, found: np.ndarray) -> float:
+    """Root of the mean squared distance of points (J, 2)."""
+    return float(np.sqrt(((found - truth) ** 2).sum(-1).mean()))
+
+
+# Widget ---------------------------------------------------------------------------------------------------------------
+
+
+def explorer(data: Mannequin) -> Any:
+    """The widget's drawing function, measured on the people of a dataset; one of them is shown."""
+    picture, person = _example(data)
+
+    def draw(height: int, stride: int, decoder: str, own: float) -> Any:
+        return draw_setting(data.people, picture, person, height, stride, decoder, own)
+
+    return draw
+
+
+def _example(data: Mannequin) -> tuple[np.ndarray, People]:
+    """A picture and somebody in it: the tallest with all joints seen and, if there is one, a crop in the picture."""
+    people = data.people
+    crop = crop_box(people.box, (256, 192))
+    height, width = people.image_sizes[people.image_index].T
+    inside = (crop[:, :2] >= 0).all(1) & (crop[:, 0] + crop[:, 2] <= width) & (crop[:, 1] + crop[:, 3] <= height)
+    seen = (people.visibility == 2).all(1)
+    chosen = int(np.lexsort((people.box[:, 3], inside, seen))[-1])
+    return read_image(data.image_path(int(people.image_index[chosen]))), people.select(np.array([chosen]))
+
+
+def with_own_error(one: Cut, percent: float, *, seed: int = 0) -> np.ndarray:
+    """True joints moved as a network with errors of its own would: normal, in percent of the person's height."""
+    deviation = percent / 100 * one.size[0] / BOX_PADDING
+    return one.keypoints + deviation * np.random.default_rng(seed).standard_normal(one.keypoints.shape)
+
+
+def draw_setting(
+    people: People, picture: np.ndarray, person: People, height: int, stride: int, decoder: str, own: float
+) -> Any:
+    """One setting: a crop with its pixels, cells and answers, and mean OKS against cells on the person.
+
+    Args:
+        people: that OKS is measured on.
+        picture, person: who is drawn.
+        height: of the crop, pixels; three quarters of it wide.
+        stride: pixels per cell.
+        decoder: one of :data:`DECODERS`.
+        own: the network's own error, percent of the person's height in x and in y (standard deviation).
+    """
+    import matplotlib.pyplot as plt
+
+    size = (height, 3 * height // 4)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.6, 5.0), width_ratios=(1, 1.45))
+    _draw_crop(left, picture, cut(person, size), stride, decoder, own)
+    one = cut(people, size)
+    moved = with_own_error(one, own)
+    cells = np.geomspace(3, 400, 60)
+    strides = cells_on_person(size, 1) / cells
+    perfect = [one.oks(anywhere(one.keypoints, s, decoder)) for s in strides]
+    right.plot(cells, perfect, color=COLOURS["blue"], marker="", label="ceiling: a perfect network")
+    if own > 0:
+        both = [one.oks(anywhere(moved, s, decoder)) for s in strides]
+        right.plot(cells, both, color=COLOURS["vermillion"], linestyle="--", marker="", label="with its own error")
+        right.axhline(one.oks(moved), color=MUTED, linestyle=":", label="its own error, perfect ruler")
+    answer = anywhere(moved, stride, decoder)
+    oks, mean = one.oks(answer), float(one.distances(answer).mean())
+    right.plot([cells_on_person(size, stride)], [oks], "o", color=INK, markersize=9, label="this setting")
+    right.set(xscale="log", xlim=(3, 400), ylim=(0, 1.02), xlabel="cells on the person, top to bottom",
+              ylabel="mean OKS", title=f"mean error {mean:.2f} px, {100 * mean / cells_on_person(size, 1):.2f} % "
+              f"of the person's height; mean OKS {oks:.3f}")  # fmt: skip
+    ticks = [4, 8, 16, 32, 64, 128, 256]
+    right.set_xticks(ticks, [str(t) for t in ticks])
+    right.minorticks_off()
+    right.legend(loc="lower right")
+    return figure
+
+
+def anywhere(points: np.ndarray, stride: float, decoder: str = "argmax", *, seed: int = 0) -> np.ndarray:
+    """As :func:`read` with the cells of each person (N, K, 2), or each point (J, 2), begun at a random place.
+
+    Crops are centred on their people, so that heads and feet would fall on the same part of a cell in all of them and
+    the mean would rise and fall in waves with the stride.
+    """
+    start = stride * np.random.default_rng(seed).random((len(points), *(1,) * (points.ndim - 2), 2))
+    return read(points + start, stride, decoder) - start
+
+
+def _draw_crop(ax: Any, picture: np.ndarray, one: Cut, stride: int, decoder: str, own: float) -> None:
+    size = one.size
+    crop = np.empty((*size, 3), np.uint8)
+    warp(picture, one.affine[0].numpy(), crop)
+    ax.imshow(crop)
+    if size[0] / stride <= 40:  # closer lines would hide the picture
+        grid: dict[str, Any] = {"colors": "white", "linewidth": 0.6, "alpha": 0.55, "linestyles": "-"}
+        ax.vlines(np.arange(0.5, size[1] / stride) * stride, -0.5, size[0] - 0.5, **grid)
+        ax.hlines(np.arange(0.5, size[0] / stride) * stride, -0.5, size[1] - 0.5, **grid)
+    answer = read(with_own_error(one, own), stride, decoder)[0]
+    for (x, y), (u, v) in zip(one.keypoints[0], answer):
+        ax.plot([x, u], [y, v], color="#ffe14d", linestyle="-", marker="", linewidth=1.6)
+    ax.plot(*one.keypoints[0].T, "+", color="white", markersize=8, markeredgewidth=1.8)
+    ax.plot(*answer.T, "o", color="#ffe14d", markersize=6, markerfacecolor="none", markeredgewidth=1.8)
+    ax.set(xlim=(-0.5, size[1] - 0.5), ylim=(size[0] - 0.5, -0.5), xticks=[], yticks=[])
+    ax.grid(visible=False)
+    ax.set_title(f"{size[0]}x{size[1]} px, {size[0] // stride}x{size[1] // stride} cells")
+    ax.set_xlabel("cross: joint; ring: answer")
+
+
+# Trained at each size: what the ledger holds --------------------------------------------------------------------------
+
+Runs = Mapping[int, Mapping[str, float]]  # metrics in percent by seed
+NOT_YET = "not recorded yet"
+NETWORKS = {"HRNet": ("blue", "-", "o"), "SimpleBaseline": ("vermillion", "--", "s")}
+
+
+def interval(runs: Runs, metric: str) -> Paired | None:
+    """Mean of a metric over seeds with its interval; None without a run."""
+    return paired([numbers[metric] for numbers in runs.values()]) if runs else None
+
+
+def difference(better: Runs, worse: Runs, metric: str) -> Paired | None:
+    """By how much a metric is higher, over the seeds that both have; None without such a seed."""
+    seeds = sorted(set(better) & set(worse))
+    return paired([better[seed][metric] - worse[seed][metric] for seed in seeds]) if seeds else None
+
+
+def written(found: Paired | None) -> str:
+    """A mean with its 95 % interval and seeds, in words."""
+    if found is None:
+        return NOT_YET
+    if len(found.values) < 2:
+        return f"{found.mean:.1f} (one seed)"
+    return f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}], {len(found.values)} seeds"
+
+
+def arms_table(ablation: str) -> str:
+    """A line for each arm: AP as published and read with the argmax and DARK; and mean OKS."""
+    lines = []
+    for arm, runs in recorded_arms(ablation).items():
+        if not runs:
+            lines.append(f"{arm:<24} {NOT_YET}")
+            continue
+        ways = {name: interval(runs, metric) for name, metric in WAYS.items()}
+        others = "  ".join(f"{name} {found.mean:4.1f}" for name, found in ways.items() if found)
+        lines.append(f"{arm:<24} AP {written(interval(runs, 'AP')):<28}  {others}")
+    return "\n".join(lines)
+
+
+WAYS = {"argmax": "AP, argmax", "DARK": "AP, dark", "| mean OKS": "mean OKS"}
+
+
+def sizes() -> dict[str, Size]:
+    """The quick profile's input sizes by name, smallest first."""
+    return {str(name): size for name, size in PROFILES["quick"].sizes.items()}
+
+
+def input_size_figure(people: People, arms: Mapping[str, Runs]) -> Any:
+    """Headline figure: AP by input size under its ceilings, and HRNet's gain over SimpleBaseline.
+
+    Args:
+        people: that the ceilings are measured on.
+        arms: of the ablation "input_size".
+    """
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.6, 4.5))
+    x = {name: np.log2(size[0]) for name, size in sizes().items()}
+    for decoder, dash in (("quarter", (0, (6, 2))), ("argmax", ":")):
+        top = [ceiling(people, size, 4, decoder)[1] for size in sizes().values()]
+        left.plot(x.values(), top, color=MUTED, linestyle=dash, marker="", label=f"ceiling, {decoder}")
+    for name, (colour, dash, marker) in NETWORKS.items():
+        found = {size: interval(arms[f"{name}, {size}"], "AP") for size in x}
+        _errorbars(left, x, found, COLOURS[colour], dash, marker, name)
+    gains = {size: difference(arms[f"HRNet, {size}"], arms[f"SimpleBaseline, {size}"], "AP") for size in x}
+    _errorbars(right, x, gains, COLOURS["green"], "-", "D", "HRNet minus SimpleBaseline")
+    right.axhline(0, color=INK, linestyle="-", marker="", linewidth=1)
+    left.set(ylim=(0, 103), ylabel="AP", title="AP and what the cells allow")
+    right.set(ylabel="AP", title="HRNet's gain, paired by seed")
+    for ax in (left, right):
+        ax.set_xticks(list(x.values()), [f"{h}x{w}" for h, w in sizes().values()])
+        ax.set_xlabel("input size, px (stride 4)")
+        ax.set_xlim(min(x.values()) - 0.12, max(x.values()) + 0.12)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    if not any(gains.values()):
+        right.set_yticks([])
+        right.text(0.5, 0.5, f"trained pairs: {NOT_YET}", transform=right.transAxes, ha="center", color=MUTED)
+    missing = [name for name in NETWORKS if not all(arms[f"{name}, {size}"] for size in x)]
+    if missing:
+        text = f"{NOT_YET}, or in part: {', '.join(missing)}"
+        left.text(0.98, 0.03, text, transform=left.transAxes, ha="right", color=MUTED, fontsize=9)
+    return figure
+
+
+def _errorbars(
+    ax: Any, x: Mapping[str, float], found: Mapping[str, Paired | None], colour: str, dash: str, marker: str, name: str
+) -> None:
+    """Means with 95 % intervals where there are runs; without an interval where there is but one."""
+    there = {key: one for key, one in found.items() if one is not None}
+    if not there:
+        return
+    half = [one.high - one.mean if len(one.values) > 1 else 0.0 for one in there.values()]
+    ax.errorbar([x[key] for key in there], [one.mean for one in there.values()], yerr=half, color=colour,
+                linestyle=dash, marker=marker, markersize=6, capsize=4, label=name)  # fmt: skip
+
+
+def split_gain(metric: str) -> dict[str, Paired | None]:
+    """What HRNet gains from (48, 32) to (96, 64) at stride 4, and its two parts by way of (96, 64) at stride 8."""
+    by_size, by_branch = recorded_arms("input_size"), recorded_arms("hrnet_branches")
+    return {
+        "in all": difference(by_size["HRNet, base"], by_size["HRNet, smallest"], metric),
+        "the picture, at equal cells": difference(by_branch["1/8"], by_size["HRNet, smallest"], metric),
+        "the ruler, at equal pictures": difference(by_branch["1/4"], by_branch["1/8"], metric),
+    }
+
+
+def cells_figure(people: People) -> Any:
+    """Mean OKS against cells on the person: trained arms that change the picture, the ruler or both."""
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(8.2, 4.6))
+    cells = np.geomspace(4, 32, 40)
+    one = cut(people, (96, 64))
+    for decoder, dash in (("quarter", (0, (6, 2))), ("argmax", ":")):
+        top = [one.oks(anywhere(one.keypoints, 96 / BOX_PADDING / n, decoder)) for n in cells]
+        ax.plot(cells, top, color=MUTED, linestyle=dash, marker="", label=f"ceiling, {decoder}")
+    by_size = recorded_arms("input_size")
+    groups: dict[str, Mapping[float, Runs]] = {
+        "HRNet, larger pictures": {cells_on_person(s, 4): by_size[f"HRNet, {name}"] for name, s in sizes().items()},
+        "HRNet at 96x64, finer branches": _by_stride("hrnet_branches"),
+        "DPN at 96x64, finer maps": _by_stride("dpn_table4"),
+    }
+    looks = (("blue", "-", "o"), ("vermillion", "--", "s"), ("green", "-.", "D"))
+    missing = []
+    for (name, runs), (colour, dash, marker) in zip(groups.items(), looks):
+        found = {str(n): interval(arm, "mean OKS") for n, arm in sorted(runs.items())}
+        part = {key: None if one is None else _share(one) for key, one in found.items()}
+        _errorbars(ax, {key: float(key) for key in part}, part, COLOURS[colour], dash, marker, name)
+        missing += [name] if None in part.values() else []
+    ticks = sorted({round(n, 1) for runs in groups.values() for n in runs})
+    ax.set(xscale="log", xlim=(4, 32), ylim=(0, 1.02), xlabel="cells on the person, top to bottom", ylabel="mean OKS")
+    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    ax.minorticks_off()
+    ax.legend(loc="lower right")
+    if missing:
+        ax.text(0.02, 0.03, f"{NOT_YET}, or in part:\n" + "\n".join(missing), transform=ax.transAxes, color=MUTED)
+    return figure
+
+
+def _by_stride(ablation: str) -> dict[float, Runs]:
+    """Arms "1/4", "1/8", ... at (96, 64) by the cells they lay on a person."""
+    return {cells_on_person((96, 64), int(arm[2:])): runs for arm, runs in recorded_arms(ablation).items()}
+
+
+def _share(found: Paired) -> Paired:
+    return paired([value / 100 for value in found.values])
+
+
+def published_rows(claim: str) -> list[dict[str, str]]:
+    """The published rows that a claim rests on."""
+    return experiments.published_rows(next(one for one in experiments.claims() if one.id == claim))
