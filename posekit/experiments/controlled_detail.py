@@ -120,7 +120,7 @@ def _judge_crowded(measurement: Measurement) -> Judgement:
 
 
 def _profiles(**config: Any) -> dict[str, dict[str, Any]]:
-    sizes = {"smoke": (5, 40), "quick": (500, config.pop("pictures"))}
+    sizes = {"smoke": (3, 12), "quick": (500, config.pop("pictures"))}
     return {profile: {"steps": steps, "pictures": pictures, **config} for profile, (steps, pictures) in sizes.items()}
 
 

@@ -76,7 +76,7 @@ TWO_MODES = Experiment(
             "control_steps": control_steps,
             "pictures": pictures,
         }
-        for profile, steps, control_steps, pictures in (("smoke", 10, 10, 50), ("quick", 400, 200, 2000))
+        for profile, steps, control_steps, pictures in (("smoke", 3, 3, 30), ("quick", 400, 200, 2000))
     },
     measure=_measure_modes,
     judge=_judge_modes,

@@ -161,7 +161,7 @@ DISTANT_CUE_CONTROL = Experiment(
             "steps": steps,
             "pictures": pictures,
         }
-        for profile, steps, pictures in (("smoke", 10, 50), ("quick", 100, 1000))
+        for profile, steps, pictures in (("smoke", 2, 20), ("quick", 100, 1000))
     },
     measure=_measure_control,
     judge=_judge_control,
