@@ -103,6 +103,8 @@ class CropLoader:
         cache_images: keep decoded pictures while they fit into ``cache_bytes``; each worker keeps its own share.
         cache_bytes: see above.
         drop_last: leave out a last batch that is not full.
+        share: (r, n) cuts only the r-th of n nearly equal parts of every batch, for n processes that train together:
+            the parts are the whole batch, augmentation included, that one process would cut.
 
     Raises:
         ValueError: sizes or counts that make no sense; augmentation together with boxes.
@@ -126,6 +128,7 @@ class CropLoader:
         cache_images: bool = False,
         cache_bytes: int = CACHE_BYTES,
         drop_last: bool = False,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         if not 0 < padding < math.inf or len(input_size) != 2:
             raise ValueError(
@@ -137,6 +140,8 @@ class CropLoader:
                 f"crop loader: batch_size {batch_size}, input_size {tuple(input_size)}, workers {workers} and seed "
                 f"{seed} must be positive (input sides at least 2)"
             )
+        if not 0 <= share[0] < share[1]:
+            raise ValueError(f"crop loader: share {share} is no part of a whole; (0, 2) is the first of two halves")
         if boxes is not None and augmentation is not None:
             raise ValueError("crop loader: detected boxes carry no keypoints; augment annotated people instead")
         people = dataset.people
@@ -152,7 +157,7 @@ class CropLoader:
         self.drop_last = drop_last
         self._image_index = people.image_index if boxes is None else boxes.image_index
         budget = cache_bytes // max(workers, 1) if cache_images else 0
-        self._cutter = _Cutter(dataset, self.input_size, seed, augmentation, padding, protocol, boxes, budget)
+        self._cutter = _Cutter(dataset, self.input_size, seed, augmentation, padding, protocol, boxes, budget, share)
         self._pool: Any = None
         self._epoch = 0
         self._next_batch = 0
@@ -181,7 +186,16 @@ class CropLoader:
         self._epoch, self._next_batch = int(state["epoch"]), int(state["batch"])
 
     def __iter__(self) -> Iterator[CropBatch]:
-        orders = self._orders()
+        for batch in self._cut(self._orders()):
+            self._next_batch += 1
+            yield batch
+        self._next_batch = 0
+
+    def every(self, first: int, step: int) -> Iterator[CropBatch]:
+        """Every ``step``-th batch from the one numbered ``first``: the share of one of ``step`` processes."""
+        yield from self._cut(self._orders()[first::step])
+
+    def _cut(self, orders: list[_Order]) -> Iterator[CropBatch]:
         cut: Any = map(self._cutter, orders) if self.workers == 0 else self._cut_ahead(orders)
         for batch in cut:
             if isinstance(batch, ImageError):
@@ -189,9 +203,7 @@ class CropLoader:
                 # breaks their queues first and then waits for them for five seconds.
                 self._pool = cut = None
                 raise batch
-            self._next_batch += 1
             yield batch
-        self._next_batch = 0
 
     def _orders(self) -> list[_Order]:
         N = len(self._image_index)
@@ -246,7 +258,9 @@ class _Cutter(torch.utils.data.Dataset):
         protocol: geometry.Protocol,
         boxes: Boxes | None,
         cache_bytes: int,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
+        self.share = share
         self.dataset, self.size, self.seed = dataset, size, seed
         self.image_file = getattr(dataset, "image_file", dataset.image_path)
         self.augmentation, self.padding, self.protocol, self.boxes = augmentation, padding, protocol, boxes
@@ -283,6 +297,10 @@ class _Cutter(torch.utils.data.Dataset):
                 padding=self.padding,
             )
             region, rotation, flip = view.box, view.rotation, view.flip
+        part, parts = self.share
+        mine = slice(len(rows) * part // parts, len(rows) * (part + 1) // parts)
+        rows, image_index, keypoints, visibility = rows[mine], image_index[mine], keypoints[mine], visibility[mine]
+        region, rotation, flip = region[mine], rotation[mine], flip[mine]
         affine = geometry.crop_affine(region, self.size, rotation=rotation, flip=flip, protocol=self.protocol)
         if self.boxes is None:
             keypoints = geometry.transform_points(affine, keypoints)

@@ -37,7 +37,7 @@ class DeviceCropLoader(CropLoader):
         super().__init__(dataset, input_size, **options)
         cpu = self._cutter
         self._cutter = _DeviceCutter(
-            dataset, cpu.size, cpu.seed, cpu.augmentation, cpu.padding, cpu.protocol, cpu.boxes, 0
+            dataset, cpu.size, cpu.seed, cpu.augmentation, cpu.padding, cpu.protocol, cpu.boxes, 0, cpu.share
         )
         self._cutter.pictures = _load(dataset, torch.device(device))
 

@@ -5,14 +5,18 @@ from posekit.inference.export import Export, export_onnx
 from posekit.inference.fusion import fuse_conv_bn
 from posekit.inference.image import predict_image
 from posekit.inference.predict import Predictions, auto_shift, predict
+from posekit.inference.processes import ALONE, ProcessError, Processes, join
 from posekit.inference.runtime import Network, as_float, describe_model, map_prediction, pick_device, to_input
 from posekit.inference.speed import for_evaluation
 
 __all__ = [
+    "ALONE",
     "Evaluation",
     "Export",
     "Network",
     "Predictions",
+    "ProcessError",
+    "Processes",
     "as_detections",
     "as_float",
     "auto_shift",
@@ -22,6 +26,7 @@ __all__ = [
     "export_onnx",
     "for_evaluation",
     "fuse_conv_bn",
+    "join",
     "map_prediction",
     "pick_device",
     "predict",

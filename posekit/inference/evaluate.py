@@ -11,6 +11,7 @@ import torch
 from posekit import metrics
 from posekit.annotations import Detections, People
 from posekit.inference.predict import Predictions, Shift, predict
+from posekit.inference.processes import ALONE, Processes
 from posekit.inference.runtime import Network
 from posekit.metrics.nms import OKS_NMS_THRESHOLD
 
@@ -71,6 +72,7 @@ def evaluate(
     workers: int = 0,
     nms: float | None = OKS_NMS_THRESHOLD,
     progress: bool | None = False,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Crop, predict with flip test, decode, go back to the picture, rescore, suppress duplicates, score.
 
@@ -83,6 +85,7 @@ def evaluate(
             in the protocol as they should.
         boxes: :class:`posekit.data.Boxes` of a detector; None takes the true boxes.
         flip_test, shift, device, bf16, progress: as of :func:`predict`.
+        processes: that share the crops; the first one scores all predictions, and each gets the result.
         batch_size: crops a batch.
         workers: processes that cut crops.
         nms: OKS above which two predictions are one person; None keeps all.
@@ -101,7 +104,10 @@ def evaluate(
         boxes=boxes,
         protocol=getattr(model.codec, "protocol", "hrnet"),
     )
-    predictions = predict(model, loader, flip_test=flip_test, shift=shift, device=device, bf16=bf16, progress=progress)
+    predictions = predict(
+        model, loader, flip_test=flip_test, shift=shift, device=device, bf16=bf16, progress=progress,
+        processes=processes,
+    )  # fmt: skip
     rows, people = predictions.person, cropped.people
     if boxes is None:
         image_index, box_scores = people.image_index[rows], np.ones(len(rows))
@@ -122,7 +128,7 @@ def evaluate(
     true = None if boxes is not None else people.select(rows)
     yaw = getattr(cropped, "yaw", None)
     return Evaluation(
-        result=metrics.evaluate_coco(dataset.people, detections),
+        result=processes.once(lambda: metrics.evaluate_coco(dataset.people, detections)),
         mean_oks=None if true is None else _mean_oks(predictions, true),
         confusion=None if true is None else _confusion(predictions, true),
         people=true,
@@ -170,18 +176,21 @@ def score(
     flip_test: bool = True,
     device: str | torch.device = "auto",
     bf16: bool = False,
+    processes: Processes = ALONE,
 ) -> dict[str, float]:
     """One dictionary of numbers for a training log, whatever ``val`` is.
 
     Args:
         val: a dataset (:func:`evaluate` on true boxes), or a loader of crops in fixed order (:func:`crop_errors`); a
             loader without a skeleton has no flip test.
+        processes: as of :func:`evaluate`.
     """
+    options: dict[str, Any] = {"device": device, "bf16": bf16, "processes": processes}
     if hasattr(val, "people"):
-        return evaluate(model, val, flip_test=flip_test, device=device, bf16=bf16).summary()
+        return evaluate(model, val, flip_test=flip_test, **options).summary()
     can_flip = flip_test and hasattr(getattr(val, "dataset", val), "skeleton")
-    predictions = predict(model, val, flip_test=can_flip, device=device, bf16=bf16)
-    return crop_errors(predictions.crop_keypoints, val)
+    predictions = predict(model, val, flip_test=can_flip, **options)
+    return processes.once(lambda: crop_errors(predictions.crop_keypoints, val))
 
 
 def crop_errors(keypoints: np.ndarray, loader: Any) -> dict[str, float]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from posekit.geometry import invert_affine, transform_points
+from posekit.inference.processes import ALONE, Processes
 from posekit.inference.runtime import Network, as_float, map_prediction, pick_device, to_input
 
 Shift = int | Literal["auto"]
@@ -58,6 +59,7 @@ def predict(
     device: str | torch.device = "auto",
     bf16: bool = False,
     progress: bool | None = False,
+    processes: Processes = ALONE,
 ) -> Predictions:
     """Run a network over a loader of crops.
 
@@ -70,9 +72,12 @@ def predict(
         device: "auto" takes a GPU when there is one.
         bf16: bfloat16 autocast; decoding stays in float32.
         progress: show a bar on stderr; None: when it is a terminal.
+        processes: that share the batches. Each of them must call, with a loader in the same fixed order; each gets
+            all predictions, the same as from one process.
 
     Raises:
         ValueError: a flip test without a flip index.
+        posekit.inference.ProcessError: another process has ended.
     """
     from tqdm import tqdm
 
@@ -85,8 +90,10 @@ def predict(
     was_training = model.training
     model.eval()
     parts: list[tuple[np.ndarray, ...]] = []
+    hidden = not processes.first or (None if progress is None else not progress)
+    mine = tqdm(processes.share(loader), unit="batch", desc="predict", disable=hidden)
     try:
-        for batch in tqdm(loader, unit="batch", desc="predict", disable=None if progress is None else not progress):
+        for batch in mine:
             images = to_input(batch.images, device)
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 prediction = as_float(model(images))
@@ -106,6 +113,7 @@ def predict(
             )
     finally:
         model.train(was_training)
+    parts = processes.interleave(parts)
     if not parts:
         raise ValueError("the loader gave no crops: its dataset has nobody in it, or fewer people than one batch")
     return Predictions(*(np.concatenate(column) for column in zip(*parts)))

@@ -6,7 +6,8 @@
 
 from posekit.training.arrays import ArrayBatch, ArrayLoader, Batch, Loader
 from posekit.training.checkpoint import TrainingError, WeightAverage, load_tensors, save_tensors
-from posekit.training.loop import CHECKPOINT, WEIGHTS, FitResult, fit, supervised_loss
+from posekit.training.folder import CHECKPOINT, WEIGHTS
+from posekit.training.loop import FitResult, fit, supervised_loss
 from posekit.training.provenance import commit, hardware, provenance
 from posekit.training.recipes import (
     Recipe,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,20 @@ class WeightAverage:
                 self.weights[key].lerp_(value, 1 - self.decay)
             else:
                 self.weights[key].copy_(value)
+
+
+@contextmanager
+def other_weights(model: nn.Module, weights: Mapping[str, torch.Tensor] | None) -> Iterator[None]:
+    """Other weights for a while; None leaves the network's own."""
+    if weights is None:
+        yield
+        return
+    own = {key: value.clone() for key, value in model.state_dict().items()}
+    model.load_state_dict(weights)
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, torch.Tensor]) -> Tensors:

@@ -3,11 +3,13 @@
 A run is a function of its configuration and seed: batches follow from the epoch's number, the learning rate from the
 step's, and everything else that changes is in the checkpoint. So a run that is killed and started again ends, on a
 processor, with the same weights bit for bit.
+
+Several processes (``torchrun``) take the same steps together, each on its part of every batch; what that changes is in
+:mod:`posekit.training.distributed`, and the first of them writes, prints and decides.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -20,27 +22,31 @@ import torch
 from torch import nn
 
 from posekit import inference
-from posekit.inference import Network
+from posekit.inference import Network, ProcessError, Processes
+from posekit.inference.processes import noticing_the_lost
 from posekit.models.base import PoseModel
 from posekit.models.checkpoints import own_facts
-from posekit.training.arrays import Loader
 from posekit.training.checkpoint import (
     TrainingError,
     WeightAverage,
-    load_tensors,
-    pack_generators,
+    other_weights,
     pack_optimizer,
-    save_tensors,
     under_prefix,
-    unpack_generators,
     unpack_optimizer,
     with_prefix,
 )
-from posekit.training.provenance import provenance, write_json, write_text
-from posekit.training.recipes import Recipe, config_digest
-
-CHECKPOINT = "checkpoint.safetensors"
-WEIGHTS = "weights.safetensors"
+from posekit.training.distributed import (
+    gather_generators,
+    part_of,
+    replicate,
+    restore_generators,
+    seed_generators,
+    share_of_loss,
+    synchronise_batch_norm,
+)
+from posekit.training.folder import RunFolder, standing
+from posekit.training.loaders import as_loader, describe_data, progress_bar, timed
+from posekit.training.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,8 @@ def fit(
 ) -> FitResult:
     """Train ``model`` in place; afterwards it holds the final weights (the averaged ones where the recipe averages).
 
+    Under ``torchrun``, or in a process group that the caller opened, all processes train together.
+
     Args:
         model: a network with ``codec`` and ``input_size``. Its codec is replaced by the recipe's variant, if any.
         train: a dataset (crops are cut with the recipe's augmentation) or a :class:`~posekit.training.arrays.Loader`.
@@ -92,73 +100,91 @@ def fit(
         seed: of the order of people, the augmentation and dropout. The first weights are the caller's.
         device: "auto" takes a GPU when there is one.
         resume: go on from the folder's checkpoint; False starts again and replaces what is there.
-        on_log: called with every record after it is written; an exception it raises ends the run there.
+        on_log: called with every record after it is written, by the first process; an exception it raises ends the
+            run there.
         log_every: optimizer steps between records. The loss is checked, and a checkpoint may be written, then only.
         checkpoint_seconds: least time between two checkpoints. The end always writes one.
-        workers: processes that cut crops when ``train`` is a dataset.
+        workers: processes that cut crops when ``train`` is a dataset, for each training process.
         progress: show a bar on stderr; None: when it is a terminal.
 
     Raises:
-        TrainingError: loss or gradient not finite, disk trouble, or a folder that holds another run. One sentence; the
-            last good checkpoint is intact.
+        TrainingError: loss or gradient not finite, disk trouble, a folder that holds another run, or another process
+            that ended. One sentence; the last good checkpoint is intact.
         RecipeError: the recipe does not suit the network's codec.
     """
-    run = _Run(model, train, recipe, Path(out_dir), seed, inference.pick_device(device), workers)
-    # Dropout draws from torch's global generator: the run seeds its own and gives the caller's back.
-    with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        run.open(resume)
-        started, saved = time.perf_counter(), time.perf_counter()
-        first, metrics = run.step, run.last_metrics()
-        evaluate_at = {round(run.total * (n + 1) / recipe.evaluations) for n in range(recipe.evaluations)}
-        sums, waited = torch.zeros(2, device=run.device), 0.0
-        bar = _progress_bar(run, progress)
-        with bar:
-            for batch, waiting in _timed(run.batches()):
-                sums += run.train_step(batch)
-                waited += waiting
-                bar.update()
-                pause = run.step in evaluate_at or run.step == run.total
-                if run.step % log_every and not pause:
-                    continue
-                # Everything that waits for the device, reads the clock or touches the disk happens here.
-                loss, gradient = (sums / (run.step - run.logged)).tolist()
-                if not math.isfinite(loss) or not math.isfinite(gradient):
-                    raise TrainingError(run.explain_divergence(loss))
-                seconds = time.perf_counter() - started
-                record = {
-                    "step": run.step,
-                    "epoch": run.step / run.per_epoch,
-                    "loss": loss,
-                    "gradient_norm": gradient,
-                    "lr": run.rate(run.step - 1),
-                    "samples_per_second": (run.step - first) * recipe.batch_size / seconds,
-                    "loader_share": waited / seconds,
-                }
-                if run.step in evaluate_at and val is not None:
-                    metrics = run.evaluate(val)
-                    record["val"] = metrics
-                sums.zero_()
-                run.log(record)
-                bar.set_postfix_str(f"loss {loss:.4g}, {record['samples_per_second']:.0f}/s", refresh=False)
-                if run.step == run.total or time.perf_counter() - saved >= checkpoint_seconds:
-                    run.save()
-                    saved = time.perf_counter()
-                if on_log is not None:
-                    on_log(record)
-        run.close(metrics)
+    processes = inference.join(device)
+    try:
+        run = _Run(model, train, recipe, Path(out_dir), seed, inference.pick_device(device), workers, processes)
+        # Dropout draws from torch's global generator: the run seeds its own and gives the caller's back.
+        with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
+            run.open(resume)
+            with progress_bar(recipe.name, run.step, run.total, shown=progress if processes.first else False) as bar:
+                return _train(run, val, bar, on_log, log_every, checkpoint_seconds)
+    except ProcessError as error:
+        left = standing(Path(out_dir))
+        raise TrainingError(f"{error}; {left}; start all processes again to go on") from error
+
+
+def _train(
+    run: _Run,
+    val: Any,
+    bar: Any,
+    on_log: Callable[[dict[str, Any]], None] | None,
+    log_every: int,
+    checkpoint_seconds: float,
+) -> FitResult:
+    """From where the run stands to its end."""
+    recipe, processes = run.recipe, run.processes
+    started = saved = time.perf_counter()
+    first, metrics = run.step, run.last_metrics()
+    evaluate_at = {round(run.total * (n + 1) / recipe.evaluations) for n in range(recipe.evaluations)}
+    sums, waited = torch.zeros(2, device=run.device), 0.0
+    for batch, waiting in timed(run.batches()):
+        sums += run.train_step(batch)
+        waited += waiting
+        bar.update()
+        pause = run.step in evaluate_at or run.step == run.total
+        if run.step % log_every and not pause:
+            continue
+        # Everything that waits for the device or the others, reads the clock or touches the disk happens here.
+        loss, gradient = (processes.mean_(sums) / (run.step - run.logged)).tolist()
+        if not math.isfinite(loss) or not math.isfinite(gradient):
+            raise TrainingError(run.explain_divergence(loss))
+        seconds = time.perf_counter() - started
+        record = {
+            "step": run.step,
+            "epoch": run.step / run.per_epoch,
+            "loss": loss,
+            "gradient_norm": gradient,
+            "lr": run.rate(run.step - 1),
+            "samples_per_second": (run.step - first) * recipe.batch_size / seconds,
+            "loader_share": waited / seconds,
+        }
+        if run.step in evaluate_at and val is not None:
+            metrics = run.evaluate(val)
+            record["val"] = metrics
+        sums.zero_()
+        run.log(record)
+        bar.set_postfix_str(f"loss {loss:.4g}, {record['samples_per_second']:.0f}/s", refresh=False)
+        due = run.step == run.total or time.perf_counter() - saved >= checkpoint_seconds
+        if processes.agree(due):
+            run.save()
+            saved = time.perf_counter()
+        if on_log is not None and processes.first:
+            on_log(record)
+    run.close(metrics)
     return FitResult(
         steps=run.step,
         samples=run.step * recipe.batch_size,
         seconds=time.perf_counter() - started if run.step > first else 0.0,
         metrics=metrics,
         history=run.history,
-        out_dir=run.folder,
+        out_dir=run.folder.path,
     )
 
 
 class _Run:
-    """The state of one run, its folder, and one step."""
+    """The state of one run, and one step."""
 
     def __init__(
         self,
@@ -169,26 +195,32 @@ class _Run:
         seed: int,
         device: torch.device,
         workers: int,
+        processes: Processes,
     ):
         model.codec = recipe.apply_to_codec(model.codec)
-        self.model, self.recipe, self.folder, self.seed, self.device = model, recipe, folder, seed, device
-        self.loader = _as_loader(train, model, recipe, seed, workers)
+        self.model, self.recipe, self.seed, self.device, self.processes = model, recipe, seed, device, processes
+        self.loader, self.cuts_parts = as_loader(train, model, recipe, seed, workers, processes)
         self.per_epoch = len(self.loader)
         if not self.per_epoch:
             raise TrainingError(f"the training set does not fill one batch of {recipe.batch_size}; use a smaller batch")
+        if recipe.batch_size < processes.size:
+            raise TrainingError(f"{processes.size} processes cannot share a batch of {recipe.batch_size}; use fewer")
         self.total = recipe.total_steps(self.per_epoch)
         self.step = self.logged = 0
         self.history: list[dict[str, Any]] = []
+        synchronise_batch_norm(model, processes, device)
         model.to(device=device, memory_format=torch.channels_last)
+        self.replica = replicate(model, processes, device)
         self.optimizer = recipe.build_optimizer(model)
         self.average = WeightAverage(model, recipe.ema) if recipe.ema else None
-        self.config = {
+        config = {
             "recipe": recipe.to_dict(),
             "seed": seed,
             "model": inference.describe_model(model),
-            "train": _describe_data(train),
+            "train": describe_data(train),
             "steps": self.total,
         }
+        self.folder = RunFolder(folder, config)
 
     # ------------------------------------------------------------------ one step
     def batches(self) -> Iterator[Any]:
@@ -207,15 +239,20 @@ class _Run:
         model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.step)
+        if not self.cuts_parts:
+            batch = part_of(batch, self.processes)
         images = inference.to_input(batch.images, self.device)
         with torch.no_grad():
             keypoints = batch.keypoints.to(self.device, non_blocking=True)
             targets, weights = codec.encode(keypoints, batch.visibility.to(self.device, non_blocking=True))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
-            prediction = model(images)
+            prediction = self.replica(images)
         loss = supervised_loss(model, inference.as_float(prediction), targets, weights)
+        if self.processes.size > 1:
+            loss = loss * share_of_loss(codec, weights, self.processes)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with noticing_the_lost():
+            loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip or math.inf)
         self.optimizer.step()
         if self.average:
@@ -226,107 +263,68 @@ class _Run:
     def evaluate(self, val: Any) -> dict[str, float]:
         """Scores of the weights that will be kept, in float32: bfloat16 heatmaps tie around their peaks."""
         with self._kept_weights():
-            return inference.score(self.model, val, flip_test=self.recipe.flip_test, device=self.device)
+            return inference.score(
+                self.model, val, flip_test=self.recipe.flip_test, device=self.device, processes=self.processes
+            )
 
-    # ------------------------------------------------------------------ the folder
+    # ------------------------------------------------------------------ what is kept
     def open(self, resume: bool) -> None:
         """Start the folder, or take up what its checkpoint holds."""
-        checkpoint, run_file = self.folder / CHECKPOINT, self.folder / "run.json"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if resume and checkpoint.exists():
-                self._restore(checkpoint)
-            else:
-                checkpoint.unlink(missing_ok=True)
-            self._write_history()
-            if not self.step:
-                write_json(run_file, {**self.config, "digest": self.digest, **provenance(self.device)})
-        except OSError as error:
-            raise TrainingError(f"cannot use the run folder {self.folder} ({error}); choose another") from error
-
-    @property
-    def digest(self) -> str:
-        return config_digest(self.config)
-
-    def save(self) -> None:
-        tensors = with_prefix("model.", self.model.state_dict())
-        tensors |= pack_optimizer(self.optimizer) | pack_generators(self.device)
-        if self.average:
-            tensors |= with_prefix("average.", self.average.weights)
-        meta = {"digest": self.digest, "step": self.step, "per_epoch": self.per_epoch, "history": len(self.history)}
-        save_tensors(self.folder / CHECKPOINT, tensors, meta)
-
-    def _restore(self, path: Path) -> None:
-        tensors, meta = load_tensors(path)
-        if meta.get("digest") != self.digest:
-            raise TrainingError(
-                f"{self.folder} holds another run (configuration {meta.get('digest')}, this one is {self.digest}); "
-                "choose another out_dir or pass resume=False"
-            )
+        seed_generators(self.seed, self.processes)
+        found = self.processes.once(lambda: self.folder.open(self.device, resume=resume))
+        if found is None:
+            return
+        self.step, self.history, tensors = found
+        self.logged = self.step
         self.model.load_state_dict(under_prefix("model.", tensors))
         unpack_optimizer(self.optimizer, tensors)
-        unpack_generators(tensors, self.device)
+        restore_generators(tensors, self.device, self.processes, seed=self.seed, step=self.step)
         if self.average:
             for key, value in under_prefix("average.", tensors).items():
                 self.average.weights[key].copy_(value)
-        self.step = self.logged = meta["step"]
-        # Records written after the checkpoint will be written again.
-        with open(self.folder / "metrics.jsonl", encoding="utf-8") as file:
-            self.history = [json.loads(line) for line in islice(file, meta["history"])]
 
-    def _write_history(self) -> None:
-        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in self.history))
+    def save(self) -> None:
+        generators = gather_generators(self.device, self.processes)
+        if not self.processes.first:
+            return
+        tensors = with_prefix("model.", self.model.state_dict()) | pack_optimizer(self.optimizer) | generators
+        if self.average:
+            tensors |= with_prefix("average.", self.average.weights)
+        self.folder.save(tensors, step=self.step, records=len(self.history))
 
     def log(self, record: dict[str, Any]) -> None:
         self.logged = self.step
         self.history.append(record)
-        try:
-            with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise TrainingError(
-                f"cannot write {self.folder / 'metrics.jsonl'} ({error}); {self._standing()}"
-            ) from error
+        if self.processes.first:
+            self.folder.log(record)
 
     def last_metrics(self) -> dict[str, float]:
         return next((record["val"] for record in reversed(self.history) if "val" in record), {})
 
     def explain_divergence(self, loss: float) -> str:
         what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradient is not finite"
-        return f"{what} at step {self.step}: {self._standing()}; lower the learning rate or clip the gradient"
-
-    def _standing(self) -> str:
-        kept = (self.folder / CHECKPOINT).exists()
-        return f"the last good checkpoint is {self.folder / CHECKPOINT}" if kept else "no checkpoint was written yet"
+        return f"{what} at step {self.step}: {standing(self.folder.path)}; lower the learning rate or clip the gradient"
 
     def close(self, metrics: dict[str, float]) -> None:
         """Leave the kept weights in the network and, with their configuration, on disk."""
+        self._share_statistics()
         if self.average:
             self.model.load_state_dict(self.average.weights)
         self.model.eval()
-        meta = {**self.config, "digest": self.digest, "metrics": metrics}
-        # So that create_model(name, weights=...) finds them like any of our weight files, codec included.
-        facts = own_facts(self.model) if isinstance(self.model, PoseModel) else None
-        save_tensors(self.folder / WEIGHTS, self.model.state_dict(), meta, facts=facts)
+        if self.processes.first:
+            # So that create_model(name, weights=...) finds them like any of our weight files, codec included.
+            facts = own_facts(self.model) if isinstance(self.model, PoseModel) else None
+            self.folder.save_weights(self.model.state_dict(), metrics, facts)
 
-    def _kept_weights(self) -> _Swapped:
-        return _Swapped(self.model, self.average.weights if self.average else None)
+    def _kept_weights(self) -> Any:
+        self._share_statistics()
+        return other_weights(self.model, self.average.weights if self.average else None)
 
-
-class _Swapped:
-    """Other weights for a while."""
-
-    def __init__(self, model: Network, weights: dict[str, torch.Tensor] | None):
-        self.model, self.weights = model, weights
-
-    def __enter__(self) -> None:
-        if self.weights is not None:
-            self.own = {key: value.clone() for key, value in self.model.state_dict().items()}
-            self.model.load_state_dict(self.weights)
-
-    def __exit__(self, *_: object) -> None:
-        if self.weights is not None:
-            self.model.load_state_dict(self.own)
+    def _share_statistics(self) -> None:
+        """Batch statistics of the first process' parts, where processes have seen different ones."""
+        self.processes.copy_first_(self.model.buffers())
+        if self.average:
+            self.processes.copy_first_(self.average.weights.values())
 
 
 def supervised_loss(model: Network, prediction: Any, targets: Any, weights: torch.Tensor) -> torch.Tensor:
@@ -335,47 +333,3 @@ def supervised_loss(model: Network, prediction: Any, targets: Any, weights: torc
     if supervision is not None and isinstance(prediction, list):
         return supervision.loss(model.codec, prediction, targets, weights)
     return model.codec.loss(prediction, targets, weights)
-
-
-def _as_loader(train: Any, model: Network, recipe: Recipe, seed: int, workers: int) -> Loader:
-    if not hasattr(train, "people"):
-        return train
-    from posekit.data.crops import CropLoader
-
-    return CropLoader(
-        train.trainable() if hasattr(train, "trainable") else train,
-        model.input_size,
-        batch_size=recipe.batch_size,
-        augmentation=recipe.augmentation,
-        shuffle=True,
-        seed=seed,
-        workers=workers,
-        drop_last=True,
-        cache_images=True,
-        protocol=getattr(model.codec, "protocol", "hrnet"),
-    )
-
-
-def _describe_data(data: Any) -> dict[str, Any]:
-    name = getattr(data, "name", type(data).__name__)
-    return (
-        {"name": name, "people": len(data.people)} if hasattr(data, "people") else {"name": name, "batches": len(data)}
-    )
-
-
-def _timed(iterator: Iterator[Any]) -> Iterator[tuple[Any, float]]:
-    """Items with the seconds that each was waited for."""
-    while True:
-        before = time.perf_counter()
-        try:
-            item = next(iterator)
-        except StopIteration:
-            return
-        yield item, time.perf_counter() - before
-
-
-def _progress_bar(run: _Run, progress: bool | None) -> Any:
-    from tqdm import tqdm
-
-    disable = None if progress is None else not progress
-    return tqdm(total=run.total, initial=run.step, unit="step", desc=run.recipe.name, disable=disable, mininterval=0.5)
