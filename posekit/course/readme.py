@@ -12,9 +12,13 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from posekit.course.figures import write_bytes
 from posekit.course.parameters import project_root
+
+if TYPE_CHECKING:
+    from posekit.experiments import Line
 
 TIMES = "figures/times.json"
 
@@ -49,23 +53,31 @@ def _title_and_promise(path: Path) -> tuple[str, str]:
 
 
 def claims_summary() -> str:
-    """Markdown: verdicts counted by kind of test, from the ledger."""
-    from posekit.experiments import NOT_RUN, claims
+    """Markdown: verdicts counted by kind of test, then each claim with its verdicts, from the ledger."""
+    from posekit.experiments import claims, interval_count, lines, verdict_counts
+    from posekit.experiments.ledger import KINDS
 
     table = claims()
-    kinds = ("exact", "bound", "controlled", "trained", "paper")
-    counts: dict[str, dict[str, int]] = {}
+    found = lines(table)
+    rows = [f"{len(table)} claims of three sources and their users; tests by kind and verdict:", ""]
+    rows += ["| verdict | " + " | ".join(KINDS) + " |", "|---|" + "---:|" * len(KINDS)]
+    for verdict in verdict_counts(table):
+        counts = [sum((line.verdict, line.kind) == (verdict, kind) for line in found) for kind in KINDS]
+        rows.append(f"| {verdict} | " + " | ".join(str(count or "") for count in counts) + " |")
+    intervals = interval_count(table)
+    rows += ["", f"{intervals} intervals of 95 % stand behind them; about {0.05 * intervals:.1f} would miss by chance."]
+    rows += ["", "In brackets, the cells (single comparisons) that hold, of all:", ""]
+    rows += ["| | claim | verdict by kind of test |", "|---|---|---|"]
     for claim in table:
-        for test, scope, verdict in claim.grouped:
-            kind = next(row.kind for row in claim.grouped[test, scope, verdict])
-            counts.setdefault(verdict, dict.fromkeys(kinds, 0))[kind] += 1
-        for kind in claim.pending:
-            counts.setdefault(NOT_RUN, dict.fromkeys(kinds, 0))[kind] += 1
-    order = sorted(counts, key=lambda verdict: (verdict == NOT_RUN, verdict))
-    rows = [f"{len(table)} claims of three sources; tests by kind and verdict:", ""]
-    rows += ["| verdict | " + " | ".join(kinds) + " |", "|---|" + "---:|" * len(kinds)]
-    rows += [f"| {verdict} | " + " | ".join(str(counts[verdict][k] or "") for k in kinds) + " |" for verdict in order]
+        verdicts = "; ".join(f"{line.kind}: {_words(line)}" for line in found if line.claim.id == claim.id)
+        rows.append(f"| {claim.id} | {claim.claim} | {verdicts} |")
     return "\n".join(rows)
+
+
+def _words(line: Line) -> str:
+    from posekit.experiments.ledger import REPRODUCED_UNDER
+
+    return line.short.replace(REPRODUCED_UNDER, "reproduced under ")
 
 
 def regenerated(text: str, root: Path) -> str:
