@@ -50,6 +50,14 @@ def test_a_scene_does_not_depend_on_its_batch():
                     assert np.array_equal(getattr(together[i], name), getattr(other, name)), (group, i, name)
 
 
+def test_both_dialects_draw_the_same_pictures():
+    """NumPy one scene at a time, and torch with all scenes in one batch, as on a GPU."""
+    scenes = [sample_scene(4, "val", i, LEVELS["natural"], SIZE) for i in range(4)]
+    for one, other in zip(render(scenes), render(scenes, device="torch:cpu")):
+        for name in ("image", "owner", "visibility", "hidden_by", "keypoints", "depth"):
+            assert np.array_equal(getattr(one, name), getattr(other, name)), name
+
+
 def test_a_longer_set_begins_with_the_shorter_one(tmp_path):
     short, long = small(tmp_path, 3), small(tmp_path, 9)
     for i in range(3):

@@ -22,7 +22,7 @@ from posekit.data.mannequin.scene import SPLITS, sample_scene
 GENERATOR = 4  # raise when pictures or labels change, so that old caches are not mistaken for new ones
 SCENES = {"train": 3000, "val": 500, "test": 500}
 PART = 48  # scenes that are written and remembered together
-BATCH = 3  # scenes rendered together: what still fits the caches of one core
+BATCH = 3  # scenes handed to the renderer together
 
 
 class Mannequin(PeopleDataset):

@@ -1,7 +1,6 @@
-"""From scenes to lit, projected triangles: skinned figures, rounded boxes, and where their shadows fall.
+"""From scenes to projected triangles and their light: skinned figures, rounded boxes, and where their shadows fall.
 
-Per vertex: position in samples, inverse depth, light (three colours) and highlight. Arithmetic runs on columns of
-shape (copies, vertices) with one camera row per copy.
+All vertices are columns; a column of the camera has one entry for every vertex, or just one for a single picture.
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
-import torch
 
 from posekit.data.mannequin import attire, body, furniture
+from posekit.data.mannequin.arrays import Array, Arrays
 from posekit.data.mannequin.mesh import Template
-from posekit.data.mannequin.raster import expand
+from posekit.data.mannequin.raster import NEAR
 from posekit.data.mannequin.scene import Scene
 
 SAMPLES = 2  # per pixel and axis
@@ -39,32 +38,31 @@ def make_template(kind: str, fine: bool) -> Template:
 
 @dataclass(frozen=True)
 class Mesh:
-    """A template as columns on a device; belly and bust are displacements along the normal."""
+    """A template as columns; belly and bust are displacements along the normal."""
 
-    rest: tuple[torch.Tensor, ...]  # x, y, z (V,)
-    normal: tuple[torch.Tensor, ...]
-    occlusion: torch.Tensor
-    weights: torch.Tensor  # (17, V)
-    faces: torch.Tensor  # (F, 3)
-    part: torch.Tensor
-    face_part: torch.Tensor
-    garment: torch.Tensor
-    belly: torch.Tensor
-    bust: torch.Tensor
+    rest: tuple[Array, ...]  # x, y, z (V,)
+    normal: tuple[Array, ...]
+    occlusion: Array
+    weights: Array  # (17, V)
+    faces: Array  # (3, F)
+    part: Array
+    face_part: Array
+    garment: Array
+    belly: Array
+    bust: Array
     first_form: int  # row of the first face in `forms`
     area: float  # square metres for one vertex
 
 
 @lru_cache(maxsize=4)
-def forms(fine: bool, device: str) -> torch.Tensor:
+def forms(fine: bool, xp: Arrays) -> Array:
     """(12, G) texture coordinates u, v, s, frontness at the three corners of the faces of all templates."""
     tables = [make_template(kind, fine).coordinates[:, [0, 2, 1]] for kind in KINDS]
-    tables = [t.transpose(2, 1, 0).reshape(12, -1) for t in tables]
-    return torch.as_tensor(np.ascontiguousarray(np.concatenate(tables, 1)), device=device)
+    return xp.put(np.concatenate([t.transpose(2, 1, 0).reshape(12, -1) for t in tables], 1))
 
 
 @lru_cache(maxsize=64)
-def mesh(kind: str, fine: bool, device: str) -> Mesh:
+def mesh(kind: str, fine: bool, xp: Arrays) -> Mesh:
     t = make_template(kind, fine)
     v, n = t.vertices, t.normals
     front = np.clip(n[:, 2], 0, 1) * ((t.part == body.TORSO) | (t.part == body.SKIRT))
@@ -75,38 +73,35 @@ def mesh(kind: str, fine: bool, device: str) -> Mesh:
     corner = v[t.faces]
     surface = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1).sum() / 2
     first = sum(len(make_template(k, fine).faces) for k in KINDS[: KINDS.index(kind)])
-
-    def put(a: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(np.ascontiguousarray(a), device=device)
-
     return Mesh(
-        tuple(put(v[:, i]) for i in range(3)), tuple(put(n[:, i]) for i in range(3)), put(t.occlusion), put(weights),
-        put(t.faces[:, [0, 2, 1]]), put(t.part), put(t.face_part), put(t.garment), put(belly), put(bust),
-        first, float(surface) / len(v),
+        tuple(xp.put(v[:, i]) for i in range(3)), tuple(xp.put(n[:, i]) for i in range(3)), xp.put(t.occlusion),
+        xp.put(weights), xp.put(t.faces[:, [0, 2, 1]].T, np.int64), xp.put(t.part, np.int64),
+        xp.put(t.face_part, np.int64), xp.put(t.garment), xp.put(belly), xp.put(bust), first, float(surface) / len(v),
     )  # fmt: skip
 
 
 class Cameras:
-    """Camera and light of pictures as columns of shape (n, 1): one row for every copy of a mesh."""
+    """Camera and light of pictures as columns."""
 
     NAMES = (
         *(f"R{i}{j}" for i in range(3) for j in range(3)), "ex", "ey", "ez", "focal", "lx", "ly", "lz",
         "kr", "kg", "kb", "ar", "ag", "ab", "br", "bg", "bb",
     )  # fmt: skip
 
-    def __init__(self, table: torch.Tensor) -> None:
-        self.table = table
-        self.__dict__.update(zip(self.NAMES, table.t().unsqueeze(-1).unbind(0)))
+    def __init__(self, table: Array, xp: Arrays) -> None:
+        self.table, self.xp = table, xp
+        self.__dict__.update(zip(self.NAMES, table))
 
     @staticmethod
-    def of(scenes: list[Scene], device: str) -> Cameras:
+    def of(scenes: list[Scene], xp: Arrays) -> Cameras:
         rows = [np.concatenate([s.camera.ravel(), s.eye, [s.focal], s.light, s.key, s.ambient.ravel()]) for s in scenes]
-        return Cameras(torch.as_tensor(np.stack(rows), dtype=torch.float32, device=device))
+        return Cameras(xp.put(np.stack(rows, 1)), xp)
 
-    def take(self, picture: torch.Tensor) -> Cameras:
-        return Cameras(self.table.index_select(0, picture))
+    def take(self, picture: Array) -> Cameras:
+        """One entry for each of ``picture``; a single picture's entry serves all."""
+        return self if self.table.shape[1] == 1 else Cameras(self.xp.columns(self.table, picture), self.xp)
 
-    def view(self, x, y, z) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def view(self, x, y, z) -> tuple[Array, Array, Array]:
         """World -> camera right, up, depth."""
         x, y, z = x - self.ex, y - self.ey, z - self.ez
         return (
@@ -115,89 +110,97 @@ class Cameras:
             -(x * self.R20 + y * self.R21 + z * self.R22),
         )
 
-    def __getattr__(self, name: str) -> torch.Tensor:  # columns are set from NAMES
+    def __getattr__(self, name: str) -> Array:  # columns are set from NAMES
         raise AttributeError(name)
 
 
 @dataclass
 class Geometry:
-    """Everything to draw, as lists of columns that are joined at the end."""
+    """Everything to draw, as lists of columns that `join` makes one."""
 
     size: tuple[int, int]  # of a picture, pixels
-    vertices: list[tuple[torch.Tensor, ...]] = field(default_factory=list)  # x, y, w, r, g, b, highlight
-    faces: list[torch.Tensor] = field(default_factory=list)  # (F, 3)
-    region: list[torch.Tensor] = field(default_factory=list)
-    owner: list[torch.Tensor] = field(default_factory=list)
-    picture: list[torch.Tensor] = field(default_factory=list)
-    form: list[torch.Tensor] = field(default_factory=list)
-    own_forms: list[torch.Tensor] = field(default_factory=list)
-    # Shadow points: cell under the sun, cell below, weight of either.
-    shade: list[tuple[torch.Tensor, ...]] = field(default_factory=list)
+    xp: Arrays
+    vertices: list[tuple[Array, ...]] = field(default_factory=list)  # x, y, z, normal, occlusion, picture (V,)
+    faces: list[tuple[Array, ...]] = field(default_factory=list)  # corners 0, 1, 2, picture, region, owner, form (F,)
+    points: list[tuple[Array, ...]] = field(default_factory=list)  # x, y, z, area, picture: casters of shadow
+    things: tuple[Array, Array, int] | None = None  # corners' own coordinates (3, n, V), see `coordinates`
     count: int = 0
 
     @property
     def fine(self) -> bool:
         return self.size[0] > COARSE_UNTIL
 
-    def add(self, position, normal, occlusion, cameras: Cameras, faces, region, owner, picture, form) -> None:
-        """p copies of a mesh: columns (p, V); faces (F, 3) of one copy; region, form (p, F); owner, picture (p,)."""
-        p, V = position[0].shape
-        start = self.count + torch.arange(p, device=faces.device) * V
-        light = _illuminate(position, normal, occlusion, cameras)
-        right, up, depth = cameras.view(*position)
-        w = 1.0 / depth.clamp(min=1e-3)
-        scale = w * (cameras.focal * SAMPLES)
-        x = right * scale + (self.size[1] * SAMPLES - 1) / 2
-        y = (self.size[0] * SAMPLES - 1) / 2 - up * scale
-        # A vertex behind the camera has no place in the picture: w tells, see `joined`.
-        w = w * (depth > 0)
-        self.vertices.append(tuple(c.reshape(-1) for c in (x, y, w, *light)))
-        self.faces.append((faces + start[:, None, None]).view(-1, 3))
-        F = len(faces)
-        self.region.append(region.reshape(-1))
-        self.form.append(form.reshape(-1))
-        self.owner.append(owner[:, None].expand(p, F).reshape(-1))
-        self.picture.append(picture[:, None].expand(p, F).reshape(-1))
+    def add(self, position, normal, occlusion, faces, region, owner, picture, form) -> None:
+        """p copies of a mesh: columns (p, V); faces (3, F) of one copy; region, form (p, F); owner, picture (p,)."""
+        (p, V), F, xp = position[0].shape, faces.shape[1], self.xp
+        columns = [c.reshape(-1) for c in (*position, *normal, occlusion)]
+        self.vertices.append((*columns, xp.repeat(picture, V)))
+        start = self.count + xp.arange(p)[:, None] * V
+        corners = [(faces[k] + start).reshape(-1) for k in range(3)]
+        labels = (xp.repeat(picture, F), region.reshape(-1), xp.repeat(owner, F), form.reshape(-1))
+        self.faces.append((*corners, *labels))
         self.count += p * V
 
-    def cast(self, position, area, cameras: Cameras, picture: torch.Tensor) -> None:
-        """Surface points (p, N) of ``area`` square metres -> where they darken the floor, at half the resolution."""
-        x, y, z = position
-        y = y.clamp(min=0)
-        k = y / cameras.ly
-        sun, weight = self._ground(x - cameras.lx * k, z - cameras.lz * k, cameras, picture)
-        under, near = self._ground(x, z, cameras, picture)
-        near = near * area * (1.0 - y * 4.0).clamp_(min=0)
-        self.shade.append(tuple(c.reshape(-1) for c in (sun, under, weight * area, near)))
-
-    def _ground(self, x, z, cameras: Cameras, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        h, w = (self.size[0] + 1) // 2, (self.size[1] + 1) // 2
-        right, up, depth = cameras.view(x, torch.zeros_like(x), z)
-        scale = cameras.focal * 0.5 / depth.clamp(min=0.05)
-        # Half-resolution cells lie on pairs of pixels.
-        column = (right * scale + ((self.size[1] - 1) / 2 + 0.5) / 2).floor_()
-        row = (((self.size[0] - 1) / 2 + 0.5) / 2 - up * scale).floor_()
-        ok = (column >= 0) & (column < w) & (row >= 0) & (row < h) & (depth > 0.2)
-        cell = row.clamp_(0, h - 1).long() * w + column.clamp_(0, w - 1).long() + picture[:, None] * (h * w)
-        return cell, scale * scale * ok
+    def cast(self, position, area: Array, picture: Array) -> None:
+        """Surface points, columns (N,), that stand for ``area`` square metres each."""
+        self.points.append((*position, area, picture))
 
 
-def _illuminate(position, normal, occlusion, c: Cameras) -> tuple[torch.Tensor, ...]:
+def join(parts: list[tuple[Array, ...]], xp: Arrays) -> list[Array]:
+    return [xp.concat(column) for column in zip(*parts)]
+
+
+def project_vertices(g: Geometry, position: list[Array], view: Cameras) -> tuple[Array, Array, Array]:
+    """Columns x, y (samples) and inverse depth; x is not a number where a vertex cannot be drawn."""
+    right, up, depth = view.view(*position)
+    w = 1.0 / g.xp.clip(depth, 1e-3)
+    scale = w * (view.focal * SAMPLES)
+    x = right * scale + (g.size[1] * SAMPLES - 1) / 2
+    y = (g.size[0] * SAMPLES - 1) / 2 - up * scale
+    x[w >= 1 / NEAR] = float("nan")
+    return x, y, w
+
+
+def shadow_points(g: Geometry, cameras: Cameras) -> tuple[Array, ...]:
+    """Where surfaces darken the floor, at half the resolution: cell under the sun, cell below, weight of either."""
+    x, y, z, area, picture = join(g.points, g.xp)
+    view = cameras.take(picture)
+    g.xp.clip(y, 0)
+    k = y / view.ly
+    sun, weight = _ground(g, x - view.lx * k, z - view.lz * k, view, picture)
+    below, near = _ground(g, x, z, view, picture)
+    return sun, below, weight * area, near * area * g.xp.clip(1.0 - y * 4.0, 0)
+
+
+def _ground(g: Geometry, x: Array, z: Array, view: Cameras, picture: Array) -> tuple[Array, Array]:
+    h, w = (g.size[0] + 1) // 2, (g.size[1] + 1) // 2
+    xp = g.xp
+    right, up, depth = view.view(x, xp.full(1, 0.0), z)
+    ok = depth > 0.2
+    scale = (view.focal * 0.5) / xp.clip(depth, 0.05)
+    # Half-resolution cells lie on pairs of pixels.
+    column = xp.floor(right * scale + ((g.size[1] - 1) / 2 + 0.5) / 2)
+    row = xp.floor(((g.size[0] - 1) / 2 + 0.5) / 2 - up * scale)
+    ok &= (column >= 0) & (column < w) & (row >= 0) & (row < h)
+    cell = xp.int64(xp.clip(row, 0, h - 1)) * w + xp.int64(xp.clip(column, 0, w - 1)) + picture * (h * w)
+    return cell, scale * scale * ok
+
+
+def illuminate(vertices: list[Array], c: Cameras, xp: Arrays) -> tuple[Array, ...]:
     """Red, green, blue light and highlight at vertices: wrapped key light, sky and ground, rim, half-vector gloss."""
-    x, y, z = position
-    nx, ny, nz = normal
-    inverse = 1.0 / (nx * nx + ny * ny + nz * nz + 1e-12).sqrt_()
+    x, y, z, nx, ny, nz, occlusion = vertices
+    inverse = 1.0 / xp.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
     nx, ny, nz = nx * inverse, ny * inverse, nz * inverse
     facing = nx * c.lx + ny * c.ly + nz * c.lz
-    diffuse = ((facing + 0.22) * (1 / 1.22)).clamp_(min=0) * (0.4 + 0.6 * occlusion)
+    diffuse = xp.clip((facing + 0.22) * (1 / 1.22), 0) * (0.4 + 0.6 * occlusion)
     vx, vy, vz = c.ex - x, c.ey - y, c.ez - z
-    inverse = 1.0 / (vx * vx + vy * vy + vz * vz + 1e-12).sqrt_()
+    inverse = 1.0 / xp.sqrt(vx * vx + vy * vy + vz * vz + 1e-12)
     vx, vy, vz = vx * inverse, vy * inverse, vz * inverse
-    rim = 1.0 - (nx * vx + ny * vy + nz * vz).clamp_(0, 1)
-    sky = occlusion * (0.7 + 0.3 * (y * 2.0).clamp_(0, 1)) * (1.0 + 0.25 * (rim * rim * rim))
+    rim = 1.0 - xp.clip(nx * vx + ny * vy + nz * vz, 0, 1)
+    sky = occlusion * (0.7 + 0.3 * xp.clip(y * 2.0, 0, 1)) * (1.0 + 0.25 * (rim * rim * rim))
     up = 0.5 + 0.5 * ny
     hx, hy, hz = c.lx + vx, c.ly + vy, c.lz + vz
-    spec = (nx * hx + ny * hy + nz * hz).clamp_(min=0) / (hx * hx + hy * hy + hz * hz + 1e-12).sqrt_()
+    spec = xp.clip(nx * hx + ny * hy + nz * hz, 0) / xp.sqrt(hx * hx + hy * hy + hz * hz + 1e-12)
     for _ in range(4):
         spec = spec * spec
     return (
@@ -208,8 +211,9 @@ def _illuminate(position, normal, occlusion, c: Cameras) -> tuple[torch.Tensor, 
     )
 
 
-def add_figures(g: Geometry, scenes: list[Scene], cameras: Cameras, device: str) -> None:
+def add_figures(g: Geometry, scenes: list[Scene]) -> None:
     """All figures: body, head, hair, hat, skirt, each kind of mesh in one go."""
+    xp = g.xp
     people = [p for s in scenes for p in s.people]
     of_picture = np.repeat(np.arange(len(scenes)), [len(s.people) for s in scenes])
     number = np.concatenate([np.arange(1, len(s.people) + 1) for s in scenes])
@@ -218,29 +222,25 @@ def add_figures(g: Geometry, scenes: list[Scene], cameras: Cameras, device: str)
     A = A @ np.swapaxes(R0, -1, -2)
     t = np.concatenate([s.origins for s in scenes]) - (A @ t0[:, :, None])[..., 0]
     matrices = np.concatenate([A, t[..., None]], -1).reshape(-1, 17, 12).transpose(0, 2, 1)
-
-    def put(a, dtype=torch.float32) -> torch.Tensor:
-        return torch.as_tensor(np.ascontiguousarray(a), dtype=dtype, device=device)
-
-    tables = {
-        "M": put(matrices),
-        "limits": put(np.stack([p.thresholds.T for p in people])),
-        "cloth": put(np.stack([p.thickness.T for p in people])),
-        "shape": put(np.array([(p.belly, p.bust) for p in people])),
-    }
+    limits = np.stack([p.thresholds.T for p in people])
+    cloth = np.stack([p.thickness.T for p in people])
+    shape = np.array([(p.belly, p.bust) for p in people])
     groups: dict[str, list[int]] = {"body": list(range(len(people))), "head": list(range(len(people)))}
     for i, person in enumerate(people):
         for kind in worn(person):
             groups.setdefault(kind, []).append(i)
     for kind in sorted(groups, key=KINDS.index):
-        m, index = mesh(kind, g.fine, device), put(groups[kind], torch.int64)
-        picture, owner = put(of_picture[groups[kind]], torch.int64), put(number[groups[kind]], torch.int64)
-        position, normal = _skin(m, *(tables[k].index_select(0, index) for k in ("M", "limits", "cloth", "shape")))
-        view = cameras.take(picture)
-        region = index[:, None] * 7 + m.face_part
-        form = (m.first_form + torch.arange(len(m.faces), device=device)).expand(len(index), -1)
-        g.add(position, normal, m.occlusion, view, m.faces, region, owner, picture, form)
-        g.cast(tuple(c[:, ::SHADOW_STRIDE] for c in position), m.area * SHADOW_STRIDE * 0.6, view, picture)
+        m, index = mesh(kind, g.fine, xp), np.array(groups[kind])
+        picture, owner = xp.put(of_picture[index], np.int64), xp.put(number[index], np.int64)
+        position, normal = _skin(m, xp, *(xp.put(table[index]) for table in (matrices, limits, cloth, shape)))
+        occlusion = m.occlusion + xp.full((len(index), 1), 0.0)
+        region = xp.put(index, np.int64)[:, None] * 7 + m.face_part
+        form = m.first_form + xp.arange(m.faces.shape[1]) + xp.arange(len(index))[:, None] * 0
+        g.add(position, normal, occlusion, m.faces, region, owner, picture, form)
+        every = [c[:, ::SHADOW_STRIDE] for c in position]
+        caster = [c.reshape(-1) for c in every]
+        area = xp.full(len(caster[0]), m.area * SHADOW_STRIDE * 0.6)
+        g.cast(caster, area, xp.repeat(picture, every[0].shape[1]))
 
 
 def worn(person) -> list[str]:
@@ -256,19 +256,19 @@ def worn(person) -> list[str]:
     return kinds
 
 
-def _skin(m: Mesh, M: torch.Tensor, limits: torch.Tensor, cloth: torch.Tensor, shape: torch.Tensor):
+def _skin(m: Mesh, xp: Arrays, M: Array, limits: Array, cloth: Array, shape: Array):
     """Positions and normals, columns (p, V): linear blend skinning of the rest mesh, thickened by cloth.
 
     M (p, 12, 17) matrices; limits (p, 2, 7), cloth (p, 3, 7) of the parts; shape (p, 2) belly and bust.
     """
-    low, high = (limits[:, i].index_select(1, m.part) for i in (0, 1))
-    inner, middle, outer = (cloth[:, i].index_select(1, m.part) for i in (0, 1, 2))
-    thick = inner + (middle - inner) * ((m.garment - low) * 45.0 + 0.5).clamp_(0, 1)
-    thick = thick + (outer - thick) * ((m.garment - high) * 45.0 + 0.5).clamp_(0, 1)
+    low, high = (xp.take(limits[:, i], m.part) for i in (0, 1))
+    inner, middle, outer = (xp.take(cloth[:, i], m.part) for i in (0, 1, 2))
+    thick = inner + (middle - inner) * xp.clip((m.garment - low) * 45.0 + 0.5, 0, 1)
+    thick = thick + (outer - thick) * xp.clip((m.garment - high) * 45.0 + 0.5, 0, 1)
     thick = thick + shape[:, :1] * m.belly + shape[:, 1:] * m.bust
     x, y, z = (r + n * thick for r, n in zip(m.rest, m.normal))
     p = len(M)
-    B = torch.mm(M.reshape(p * 12, 17), m.weights).view(p, 12, -1)
+    B = xp.mm(M.reshape(p * 12, 17), m.weights).reshape(p, 12, -1)
     nx, ny, nz = m.normal
     position = tuple(B[:, 4 * i] * x + B[:, 4 * i + 1] * y + B[:, 4 * i + 2] * z + B[:, 4 * i + 3] for i in range(3))
     normal = tuple(B[:, 4 * i] * nx + B[:, 4 * i + 1] * ny + B[:, 4 * i + 2] * nz for i in range(3))
@@ -276,66 +276,85 @@ def _skin(m: Mesh, M: torch.Tensor, limits: torch.Tensor, cloth: torch.Tensor, s
 
 
 @lru_cache(maxsize=4)
-def _box(device: str):
+def _box(xp: Arrays):
+    """Directions, corner signs (3 columns each), faces (3, F), and the axes (2, F) that u and v run along."""
     direction, sign, faces = furniture.box_template()
     axis = np.abs(direction[faces].mean(1)).argmax(1)
-    first, second = np.array((2, 0, 0))[axis], np.array((1, 2, 1))[axis]
-
-    def columns(a: np.ndarray) -> list[torch.Tensor]:
-        return [torch.as_tensor(np.ascontiguousarray(a[:, i]), dtype=torch.float32, device=device) for i in range(3)]
-
-    # A corner's texture coordinate is one of its three coordinates: an index into their concatenation.
-    order = faces[:, [0, 2, 1]]
-    pick = np.stack([np.stack([c[:, None] * len(direction) + order for c in (first, second)])]).reshape(2, -1, 3)
-    return (
-        columns(direction), columns(sign), torch.as_tensor(np.ascontiguousarray(order), device=device),
-        torch.as_tensor(pick.transpose(0, 2, 1).reshape(-1), device=device),
-    )  # fmt: skip
+    along = np.array([(2, 0, 0), (1, 2, 1)])[:, axis]
+    columns = ([xp.put(a[:, i]) for i in range(3)] for a in (direction, sign))
+    return *columns, xp.put(faces[:, [0, 2, 1]].T, np.int64), xp.put(along, np.int64)
 
 
-def add_things(g: Geometry, scenes: list[Scene], cameras: Cameras, people: int, device: str) -> None:
+def add_things(g: Geometry, scenes: list[Scene], people: int) -> None:
     """All rounded boxes, and points of their surfaces that cast shadows."""
-    rows = torch.as_tensor(np.concatenate([s.prims[0] for s in scenes]), dtype=torch.float32, device=device)
-    if not len(rows):
+    xp = g.xp
+    table = np.concatenate([s.prims[0] for s in scenes]).T.astype(np.float32)
+    n = table.shape[1]
+    if not n:
         return
-    counts = [len(s.prims[0]) for s in scenes]
-    picture = torch.as_tensor(np.repeat(np.arange(len(scenes)), counts), device=device)
-    owner = torch.as_tensor(np.concatenate([s.prims[2] for s in scenes]) + 1, device=device)
-    direction, sign, faces, pick = _box(device)
-    c = rows.t().contiguous().unsqueeze(-1).unbind(0)
+    c = xp.put(table)
+    picture = np.repeat(np.arange(len(scenes)), [len(s.prims[0]) for s in scenes])
+    owner = np.concatenate([s.prims[2] for s in scenes]) + 1
+    direction, sign, faces, _ = _box(xp)
+    c = c[:, :, None]
     half, bevel, taper = c[12:15], c[15:18], c[18]
     local = [sign[i] * (half[i] - bevel[i]) + direction[i] * bevel[i] for i in range(3)]
     widen = 1.0 + taper * (local[1] / half[1])
     local = [local[0] * widen, local[1], local[2] * widen]
+    position = [_turn(local, i, c) + c[i] for i in range(3)]
+    xp.clip(position[1], 0)  # the ground is no triangle: nothing may show from below it
     normal = [direction[i] / bevel[i] for i in range(3)]
-
-    def turn(p, i: int) -> torch.Tensor:
-        return p[0] * c[3 + 3 * i] + p[1] * c[4 + 3 * i] + p[2] * c[5 + 3 * i]
-
-    position = [turn(local, i) + c[i] for i in range(3)]
-    position[1].clamp_(min=0)  # the ground is no triangle: nothing may show from below it
-    n, F = len(rows), len(faces)
-    corner = torch.cat(local, 1).index_select(1, pick).view(n, 6, F).transpose(0, 1).reshape(6, n * F)
-    g.own_forms.append(torch.cat([corner, torch.zeros_like(corner)]))
-    region = (people * 7 + torch.arange(n, device=device))[:, None].expand(n, F)
-    form = forms(g.fine, device).shape[1] + torch.arange(n * F, device=device).view(n, F)
+    F, first = faces.shape[1], forms(g.fine, xp).shape[1]
+    g.things = xp.stack(local).reshape(-1), g.count, first
+    region = (people * 7 + xp.arange(n))[:, None] + xp.arange(F) * 0
+    form = first + xp.arange(n * F)
     # Things darken towards the ground they stand on.
-    occlusion = 0.72 + 0.28 * (position[1] * 2.5).clamp_(0, 1)
-    view = cameras.take(picture)
-    g.add(position, [turn(normal, i) for i in range(3)], occlusion, view, faces, region, owner, picture, form)
+    occlusion = 0.72 + 0.28 * xp.clip(position[1] * 2.5, 0, 1)
+    normal = [_turn(normal, i, c) for i in range(3)]
+    labels = xp.put(owner, np.int64), xp.put(picture, np.int64)
+    g.add(position, normal, occlusion, faces, region, *labels, form)
+    _cast_things(g, table, picture)
 
-    area = torch.cat([4 * half[1] * half[2], 4 * half[0] * half[2], 4 * half[0] * half[1]], 1).view(-1)
-    number = (area * (1 / SHADOW_CELL)).clamp(2, 300).long()
+
+def _turn(p, i: int, c: Array) -> Array:
+    return p[0] * c[3 + 3 * i] + p[1] * c[4 + 3 * i] + p[2] * c[5 + 3 * i]
+
+
+def coordinates(g: Geometry, corners: Array, form: Array) -> Array:
+    """(12, F) texture coordinates of drawn faces: the templates' for figures, a corner's own coordinates for things.
+
+    corners: (3, F) vertices; form: (F,), ascending where things begin.
+    """
+    xp = g.xp
+    if g.things is None:
+        return xp.columns(forms(g.fine, xp), form)
+    local, start, first = g.things
+    figures = int((form < first).sum())
+    *_, faces, along = _box(xp)
+    axis = xp.take(along, (form[figures:] - first) % faces.shape[1])
+    at = axis[:, None] * (local.shape[0] // 3) + (corners[:, figures:] - start)
+    own = xp.full((12, axis.shape[1]), 0.0)
+    own[:6] = xp.take(local, at.reshape(-1)).reshape(6, -1)
+    return xp.concat([xp.columns(forms(g.fine, xp), form[:figures]), own])
+
+
+def _cast_things(g: Geometry, table: np.ndarray, picture: np.ndarray) -> None:
+    """Quasi-random points on the six sides of every box."""
+    half, xp = table[12:15], g.xp
+    area = np.stack([4 * half[1] * half[2], 4 * half[0] * half[2], 4 * half[0] * half[1]], 1).reshape(-1)
+    number = np.clip(area * np.float32(1 / SHADOW_CELL), 2, 300).astype(np.int64)
     # No shadow of skirting boards and hills, nor of rugs.
-    number = number * ((rows[:, 12:15].amax(1) < 3.0) & (rows[:, 13] > 0.01)).repeat_interleave(3)
-    side, step = expand(number * 2)
-    thing, axis = side // 3, side % 3
-    a, b = ((0.5 + step * k) % 1.0 * 2.0 - 1.0 for k in (0.7548776662, 0.5698402910))
-    across = 1.0 - 2.0 * (step % 2)
-    unit = [torch.where(axis == i, across, torch.where((axis + 2) % 3 == i, a, b)) for i in range(3)]
-    c = rows.t().contiguous().index_select(1, thing).unsqueeze(-1).unbind(0)
-    point = [unit[i][:, None] * c[12 + i] for i in range(3)]
-    xyz = [turn(point, i) + c[i] for i in range(3)]
-    share = (area / (number + 1e-9)).index_select(0, side)[:, None]
-    pictures = picture.index_select(0, thing)
-    g.cast(xyz, share * 0.55, cameras.take(pictures), pictures)
+    number *= ((half.max(0) < 3.0) & (half[1] > 0.01)).repeat(3)
+    share = area / (number.astype(np.float32) + np.float32(1e-9)) * np.float32(0.55)
+    runs = xp.runs(xp.put(number * 2, np.int64))
+    axis = xp.put(np.tile((0, 1, 2), len(picture)), np.int64)
+    rows = [*xp.put(table[:15].repeat(3, 1)), xp.put(share), xp.as_float(axis), xp.as_float(runs.starts)]
+    c = runs.spread(xp.stack(rows))
+    axis, step = xp.bits(c[16]), xp.arange(c.shape[1]) - xp.bits(c[17])
+    a, b = (0.5 + xp.float32(step) * k for k in (0.7548776662, 0.5698402910))
+    a, b = ((t - xp.floor(t)) * 2.0 - 1.0 for t in (a, b))
+    across = 1.0 - 2.0 * xp.float32(step & 1)
+    unit = [xp.where(axis == i, across, xp.where(axis == (i + 1) % 3, a, b)) for i in range(3)]
+    point = [unit[i] * c[12 + i] for i in range(3)]
+    position = [_turn(point, i, c) + c[i] for i in range(3)]
+    g.cast(position, c[15], runs.spread(xp.put(picture.repeat(3), np.int64)))

@@ -1,9 +1,9 @@
-"""The renderer: scenes in, pictures, masks and visibility out, as batched tensor operations on any device.
+"""The renderer: scenes in, pictures, masks and visibility out, as array operations on any device.
 
 Figures are skinned meshes, things are rounded boxes; all go through one depth buffer at twice the picture's
-resolution, so every kind of occlusion is exact. Light is computed at vertices, cloth and faces at samples, the room
-at pixels with filtered textures. Only exactly rounded arithmetic is used per sample, so on a CPU a picture does not
-depend on the batch it was in.
+resolution, so every kind of occlusion is exact. Light is computed at vertices that show, cloth and faces at samples,
+the room at pixels with filtered textures. Only exactly rounded arithmetic is used per sample, so on a CPU a picture
+does not depend on the batch it was in.
 """
 
 from __future__ import annotations
@@ -15,9 +15,21 @@ import numpy as np
 import torch
 
 from posekit.data.mannequin import body
+from posekit.data.mannequin.arrays import Array, Arrays, Runs, arrays
 from posekit.data.mannequin.background import floor_shadows, shade_room
-from posekit.data.mannequin.geometry import SAMPLES, Cameras, Geometry, add_figures, add_things, forms
-from posekit.data.mannequin.raster import NEAR, Planes, Visible, nonzero, rasterise
+from posekit.data.mannequin.geometry import (
+    SAMPLES,
+    Cameras,
+    Geometry,
+    add_figures,
+    add_things,
+    coordinates,
+    illuminate,
+    join,
+    project_vertices,
+    shadow_points,
+)
+from posekit.data.mannequin.raster import NEAR, Planes, Visible, rasterise
 from posekit.data.mannequin.scene import RESPONSE, Scene, project
 from posekit.data.mannequin.shading import Surfaces, shade
 from posekit.data.mannequin.textures import Bank
@@ -42,51 +54,71 @@ class Rendered:
 
 @dataclass(frozen=True)
 class _Faces:
-    """Front faces inside their pictures: order (3, F) vertices of the corners, place (9, F) x, y, w of the corners."""
+    """Front faces inside their pictures, as columns."""
 
-    order: torch.Tensor
-    place: torch.Tensor
-    labels: torch.Tensor  # (4, F) picture, region, owner, form
+    corners: Array  # (3, F) vertices
+    place: Array  # (9, F) x, y, w of the corners
+    picture: Array  # (F,), as are the others
+    region: Array
+    owner: Array
+    form: Array
 
-    def take(self, index: torch.Tensor) -> _Faces:
-        return _Faces(*(getattr(self, name).index_select(1, index) for name in _Faces.__dataclass_fields__))
+    def take(self, index: Array, xp: Arrays) -> _Faces:
+        return _Faces(*(xp.take(getattr(self, name), index) for name in _Faces.__dataclass_fields__))
 
     @property
-    def corners(self) -> tuple[tuple[torch.Tensor, ...], ...]:
-        """x, y, w, each a triple of (F,) columns."""
-        rows = self.place.unbind(0)
-        return rows[0:3], rows[3:6], rows[6:9]
+    def xyw(self) -> tuple[Array, Array, Array]:
+        """x, y, w, each (3, F)."""
+        return self.place[0:3], self.place[3:6], self.place[6:9]
 
 
-def _front_faces(g: Geometry, vertices: list[torch.Tensor]) -> _Faces:
-    """Join the geometry and drop faces that look away, lie outside or reach behind the camera."""
-    H, W = g.size[0] * SAMPLES, g.size[1] * SAMPLES
-    order = torch.cat(g.faces).t().contiguous()
-    place = torch.cat([vertices[k].index_select(0, order.view(-1)) for k in range(3)]).view(9, -1)
-    everything = _Faces(order, place, torch.stack([torch.cat(c) for c in (g.picture, g.region, g.owner, g.form)]))
-    x, y, w = everything.corners
-
-    def low(c) -> torch.Tensor:
-        return torch.minimum(torch.minimum(c[0], c[1]), c[2])
-
-    def high(c) -> torch.Tensor:
-        return torch.maximum(torch.maximum(c[0], c[1]), c[2])
-
+def _front_faces(g: Geometry, vertices: tuple[Array, ...]) -> _Faces:
+    """Join the geometry's faces and drop those that look away, lie outside or reach behind the camera."""
+    xp = g.xp
+    a, b, c, *labels = join(g.faces, xp)
+    corners = xp.stack([a, b, c])
+    x, y = (xp.take(v, corners.reshape(-1)).reshape(3, -1) for v in vertices[:2])
     keep = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0]) > 1e-6
-    for c, end in ((x, W - 1), (y, H - 1)):
-        first, last = low(c).ceil_(), high(c).floor_()
+    for p, end in ((x, g.size[1] * SAMPLES - 1), (y, g.size[0] * SAMPLES - 1)):
+        first = xp.ceil(xp.minimum(xp.minimum(p[0], p[1]), p[2]))
+        last = xp.floor(xp.maximum(xp.maximum(p[0], p[1]), p[2]))
         keep &= (first <= last) & (last >= 0) & (first <= end)  # some sample's row and column lies within
-    keep &= (low(w) > 0) & (high(w) < 1 / NEAR)
-    return everything.take(nonzero(keep))
+    kept = xp.nonzero(keep)
+    corners = xp.take(corners, kept)
+    place = [xp.take(v, corners.reshape(-1)).reshape(3, -1) for v in vertices]
+    return _Faces(
+        corners, xp.concat([p.reshape(-1) for p in place]).reshape(9, -1), *(xp.take(a, kept) for a in labels)
+    )
 
 
-def _seen(faces: _Faces, visible: Visible) -> tuple[_Faces, Visible]:
-    """Only the faces that some sample shows, and the samples renumbered to them."""
-    mark = torch.zeros(faces.place.shape[1], dtype=torch.bool, device=visible.face.device)
-    mark[visible.face] = True
-    number = torch.cumsum(mark, 0) - 1
-    face = number.index_select(0, visible.face)
-    return faces.take(nonzero(mark)), Visible(visible.position, visible.row, visible.column, face, visible.best)
+def _lights(g: Geometry, vertices: list[Array], corners: Array, cameras: Cameras) -> Array:
+    """(4, 3, F) red, green, blue light and highlight at the corners of drawn faces."""
+    xp = g.xp
+    mark = xp.full(g.count, False, np.bool_)
+    mark[corners.reshape(-1)] = True
+    used = xp.nonzero(mark)
+    *columns, picture = (xp.take(v, used) for v in vertices)
+    light = xp.stack(illuminate(columns, cameras.take(picture), xp))
+    number = xp.cumsum(mark) - 1
+    return xp.columns(light, xp.take(number, corners.reshape(-1))).reshape(4, 3, -1)
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Visible samples (S,): row and column in their picture (float), pixel and place within it in the picture stack."""
+
+    row: Array
+    column: Array
+    pixel: Array
+    corner: Array
+
+    @staticmethod
+    def of(position: Array, rows: int, columns: int, xp: Arrays) -> _Samples:
+        line = position // columns
+        column = position - line * columns
+        pixel = (line // SAMPLES) * (columns // SAMPLES) + column // SAMPLES
+        corner = (line % SAMPLES) * SAMPLES + column % SAMPLES
+        return _Samples(xp.float32(line % rows), xp.float32(column), pixel, corner)
 
 
 @lru_cache(maxsize=4)
@@ -114,26 +146,27 @@ def _blur(picture: torch.Tensor, sigma: float) -> torch.Tensor:
     return picture
 
 
-def _develop(linear: torch.Tensor, s: Scene, device: str) -> np.ndarray:
+def _develop(linear: Array, s: Scene, xp: Arrays) -> np.ndarray:
     """Linear light (3, H, W) -> (H, W, 3) uint8 through blur, response and sensor noise."""
     if s.blur > 0:
-        linear = _blur(linear, s.blur)
-    response = torch.as_tensor(s.response, dtype=torch.float32, device=device)
-    index = linear.mul(0.5).clamp_(0, 1).sqrt_().mul_(RESPONSE - 1).add_(0.5).int()
-    level = torch.stack([response[i].index_select(0, index[i].view(-1)) for i in range(3)])
+        linear = xp.of_tensor(_blur(xp.tensor(linear), s.blur))
+    light = xp.sqrt(xp.clip(linear * 0.5, 0, 1))
+    light *= RESPONSE - 1
+    light += 0.5
+    index = xp.int32(light).reshape(3, -1)
+    response = xp.put(s.response)
+    level = xp.tensor(xp.stack([xp.take(response[i], index[i]) for i in range(3)])).view(3, *s.size)
     if s.noise > 0:
-        level.add_(_grain(device)[s.grain : s.grain + level.numel()].view_as(level), alpha=s.noise)
-    level = level.round_().clamp_(0, 255).to(torch.uint8)
-    return level.view(3, *s.size).permute(1, 2, 0).contiguous().cpu().numpy()
+        level.add_(_grain(str(level.device))[s.grain : s.grain + level.numel()].view_as(level), alpha=s.noise)
+    return xp.interleave(xp.of_tensor(level.round_().clamp_(0, 255)))
 
 
 def _owners(samples: np.ndarray, people: int) -> np.ndarray:
-    """(2H, 2W) owners of samples -> (H, W) owner of most samples of each pixel; people win ties."""
-    quads = [samples[i::2, j::2] for i in (0, 1) for j in (0, 1)]
-    out = np.zeros(quads[0].shape, np.uint8)
-    best = sum((q == 0).view(np.uint8) for q in quads) * np.uint8(2)
+    """(4, H, W) owners of a pixel's samples -> (H, W) owner of most of them; people win ties."""
+    out = np.zeros(samples.shape[1:], np.uint8)
+    best = (samples == 0).view(np.uint8).sum(0, dtype=np.uint8) * np.uint8(2)
     for k in range(1, people + 1):
-        count = sum((q == k).view(np.uint8) for q in quads) * np.uint8(2)
+        count = (samples == k).view(np.uint8).sum(0, dtype=np.uint8) * np.uint8(2)
         count += count > 0
         better = count > best
         out[better] = k
@@ -141,7 +174,7 @@ def _owners(samples: np.ndarray, people: int) -> np.ndarray:
     return out
 
 
-def _visibility(scene: Scene, visible: Visible, first: int, faces: _Faces, owner: np.ndarray):
+def _visibility(scene: Scene, visible: Visible, first: int, faces: _Faces, owner: np.ndarray, xp: Arrays):
     """Flags from the depth buffer.
 
     Args:
@@ -157,13 +190,13 @@ def _visibility(scene: Scene, visible: Visible, first: int, faces: _Faces, owner
     # The sample nearest the joint lies in the joint's own pixel: pixel p holds samples 2p and 2p + 1.
     j = np.clip(np.floor(2 * x + 1), 0, 2 * W - 1).astype(int)
     i = np.clip(np.floor(2 * y + 1), 0, 2 * H - 1).astype(int)
-    face = visible.at(torch.as_tensor(first + i * (2 * W) + j, device=faces.place.device).view(-1))
-    shown = faces.take(face.clamp(min=0))
-    fx, fy, fw = shown.corners
-    at, dx, dy = torch.stack(Planes(fx, fy)(fw)).cpu().numpy().astype(float).reshape(3, *x.shape)
-    empty = (face < 0).cpu().numpy().reshape(x.shape)
+    face = visible.at(xp.put(first + i * (2 * W) + j, np.int64).reshape(-1))
+    shown = faces.take(xp.clip(face + 0, 0), xp)
+    fx, fy, fw = shown.xyw
+    at, dx, dy = xp.host(xp.stack(Planes(fx, fy, xp)(fw))).astype(float).reshape(3, *x.shape)
+    empty = xp.host(face < 0).reshape(x.shape)
     front = np.where(empty, np.inf, 1.0 / np.maximum(at + dx * j + dy * i, 1e-6))
-    who = np.where(empty, 0, shown.labels[2].cpu().numpy().reshape(x.shape))
+    who = np.where(empty, 0, xp.host(shown.owner).reshape(x.shape))
     me = np.arange(1, len(x) + 1)[:, None]
     size = np.array([max(p.stature, p.girth[2, 2]) for p in scene.people])[:, None]
     flesh = body.FLESH * size + np.array([p.belly for p in scene.people])[:, None] * np.isin(np.arange(17), (11, 12))
@@ -177,43 +210,56 @@ def _visibility(scene: Scene, visible: Visible, first: int, faces: _Faces, owner
 
 def render(scenes: list[Scene], *, device: str = "cpu") -> list[Rendered]:
     """Render scenes of one size; each result is the same whatever else is in the list (exactly so on a CPU)."""
+    xp = arrays(device)
+    if xp.alone:
+        return [made for scene in scenes for made in _draw([scene], xp)]
+    return _draw(scenes, xp)
+
+
+def _draw(scenes: list[Scene], xp: Arrays) -> list[Rendered]:
     H, W = scenes[0].size
     B, rows, columns = len(scenes), H * SAMPLES, W * SAMPLES
-    cameras, surfaces, bank = Cameras.of(scenes, device), Surfaces.of(scenes, device), Bank.on(device)
-    g = Geometry((H, W))
-    add_figures(g, scenes, cameras, device)
-    add_things(g, scenes, cameras, sum(len(s.people) for s in scenes), device)
-    vertices = [torch.cat(c) for c in zip(*g.vertices)]
-    faces = _front_faces(g, vertices)
-    x, y, w = faces.corners
-    visible = rasterise(x, y, w, faces.labels[0], (B, rows, columns))
-    seen, samples = _seen(faces, visible)
-    picture, region, owner, form = seen.labels
-    coordinates = torch.cat([forms(g.fine, device), *g.own_forms], 1).index_select(1, form)
-    light = torch.cat([vertices[3 + k].index_select(0, seen.order.view(-1)) for k in range(4)]).view(12, -1)
-    focal = cameras.focal.view(-1).index_select(0, picture)
-    values = torch.cat([coordinates, light]).view(8, 3, -1)
-    colour, takes = shade(samples, seen.corners, values, region, focal, surfaces, bank, device)
+    cameras, surfaces, bank = Cameras.of(scenes, xp), Surfaces.of(scenes, xp), Bank.of(xp)
+    g = Geometry((H, W), xp)
+    add_figures(g, scenes)
+    add_things(g, scenes, sum(len(s.people) for s in scenes))
+    vertices = join(g.vertices, xp)
+    faces = _front_faces(g, project_vertices(g, vertices[:3], cameras.take(vertices[7])))
+    visible = rasterise(*faces.xyw, faces.picture, (B, rows, columns), xp)
+    shown, runs = xp.groups(visible.face)
+    seen = faces.take(shown, xp)
+    samples = _Samples.of(visible.position, rows, columns, xp)
+    colour = _colours(g, vertices, seen, runs, samples, cameras, surfaces, bank)
 
-    shadow = floor_shadows(scenes, g.shade, device)
-    at = samples.position
-    pixel = (at // (columns * SAMPLES)) * W + (at % columns) // SAMPLES
-    reach = 1.0 - takes * (1.0 - shadow.view(-1).index_select(0, pixel))
-    covered = torch.zeros(B * H * W, device=device)
-    covered.scatter_add_(0, pixel, torch.full_like(reach, 1.0 / SAMPLES**2))
-    total = torch.zeros(3, B * H * W, device=device)
+    pixel = xp.int64(samples.pixel)
+    total, covered = xp.full((3, B * H * W), 0.0), xp.full(B * H * W, 0.0)
+    xp.scatter_add(covered, pixel, xp.full(len(pixel), 1.0 / SAMPLES**2))
     for i in range(3):
-        total[i].scatter_add_(0, pixel, colour[i].mul_(reach))
-    owners = torch.zeros(B * rows * columns, dtype=torch.uint8, device=device)
-    owners.scatter_(0, at, owner.to(torch.uint8).index_select(0, samples.face))
-    owner_samples = owners.view(B, rows, columns).cpu().numpy()
+        xp.scatter_add(total[i], pixel, colour[i])
+    total *= 1.0 / SAMPLES**2
+    owners = xp.full(SAMPLES**2 * B * H * W, 0, np.uint8)
+    xp.scatter(owners, samples.corner * (B * H * W) + pixel, runs.spread(xp.uint8(seen.owner)))
+    owner_samples = xp.host(owners).reshape(SAMPLES**2, B, H, W)
+    shadow = floor_shadows(scenes, shadow_points(g, cameras), xp)
     out = []
     for b, s in enumerate(scenes):
         here = slice(b * H * W, (b + 1) * H * W)
-        materials = surfaces.materials[:, surfaces.first[b] : surfaces.first[b + 1]]
-        room = shade_room(s, materials, bank, shadow[b], covered[here] < 0.999)
-        linear = room.mul_(1.0 - covered[here]).add_(total[:, here], alpha=1.0 / SAMPLES**2)
-        image = _develop(linear.view(3, H, W), s, device)
-        mask = _owners(owner_samples[b], len(s.people))
-        out.append(Rendered(image, mask, *_visibility(s, visible, b * rows * columns, faces, mask)))
+        linear = shade_room(s, bank, shadow[b], covered[here] < 0.999, xp)
+        linear *= 1.0 - covered[here]
+        linear += total[:, here]
+        image = _develop(linear.reshape(3, H, W), s, xp)
+        mask = _owners(owner_samples[:, b], len(s.people))
+        out.append(Rendered(image, mask, *_visibility(s, visible, b * rows * columns, faces, mask, xp)))
     return out
+
+
+def _colours(
+    g: Geometry, vertices: list[Array], seen: _Faces, runs: Runs, samples: _Samples, cameras: Cameras,
+    surfaces: Surfaces, bank: Bank,
+) -> list[Array]:  # fmt: skip
+    """Linear red, green, blue (S,) of visible samples."""
+    xp = g.xp
+    texture = coordinates(g, seen.corners, seen.form).reshape(4, 3, -1)
+    values = xp.concat([texture.reshape(-1), _lights(g, vertices, seen.corners, cameras).reshape(-1)]).reshape(8, 3, -1)
+    focal = cameras.take(seen.picture).focal
+    return shade(runs, seen.xyw, (samples.row, samples.column), values, seen.region, focal, surfaces, bank, xp)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
+
+from posekit.data.mannequin.arrays import Array, Arrays
 
 SIZE, LEVELS = 256, 6
 OFFSETS = [sum((SIZE >> k) ** 2 for k in range(level)) for level in range(LEVELS)]  # of mip levels in a pattern
@@ -231,59 +232,92 @@ def decal_bank() -> np.ndarray:
     return np.round(np.clip(np.stack(made), 0, 1) * 255).astype(np.uint8).reshape(-1, 4)
 
 
+@lru_cache(maxsize=1)
+def packed_bank() -> np.ndarray:
+    """(T,) int32: every texel of `pattern_bank` with its neighbours to the right, below and across, a byte each."""
+    parts, bank = [], pattern_bank().reshape(len(PATTERNS), -1)
+    for level, offset in enumerate(OFFSETS):
+        n = SIZE >> level
+        t = bank[:, offset : offset + n * n].reshape(-1, n, n).astype(np.uint32)
+        right, below = np.roll(t, -1, 2), np.roll(t, -1, 1)
+        packed = t | right << 8 | below << 16 | np.roll(right, -1, 1) << 24
+        parts.append(packed.reshape(len(PATTERNS), -1))
+    return np.concatenate(parts, 1).reshape(-1).view(np.int32)
+
+
 @dataclass(frozen=True)
 class Bank:
-    """The pattern bank on a device: flat texels, offsets of mip levels, texels of one pattern."""
+    """The pattern bank: flat texels, the same with their neighbours, offsets of mip levels, texels of one pattern."""
 
-    texels: torch.Tensor
-    offsets: torch.Tensor
+    texels: Array
+    packed: Array
+    offsets: Array
     stride: int
 
     @staticmethod
     @lru_cache(maxsize=4)
-    def on(device: str) -> Bank:
+    def of(xp: Arrays) -> Bank:
         flat = pattern_bank()
-        stride = len(flat) // len(PATTERNS)
-        return Bank(torch.as_tensor(flat, device=device), torch.tensor(OFFSETS, device=device), stride)
+        offsets = xp.put(OFFSETS, np.int32)
+        return Bank(xp.put(flat, np.uint8), xp.put(packed_bank(), np.int32), offsets, len(flat) // len(PATTERNS))
 
 
-def _octave(texels: torch.Tensor) -> torch.Tensor:
+def _octave(texels: Array, xp: Arrays) -> Array:
     """floor(log2) of positive floats from their bits: exact, unlike a logarithm."""
-    return (texels.view(torch.int32) >> 23) - 127
+    return (xp.bits(texels) >> 23) - 127
 
 
-def lookup(bank: Bank, pattern, u: torch.Tensor, v: torch.Tensor, footprint: torch.Tensor) -> torch.Tensor:
+def lookup(bank: Bank, pattern: Array, u: Array, v: Array, footprint: Array, xp: Arrays) -> Array:
     """(S,) weights of patterns (S,) at (u, v) in tiles: nearest texel of the mip level that fits the footprint."""
-    level = _octave((footprint * (SIZE * 1.4)).clamp_(1.0, float(1 << (LEVELS - 1))))
-    n = (SIZE >> level).long()
-    x, y = ((u - u.floor()) * n).long(), ((v - v.floor()) * n).long()
-    at = pattern.long() * bank.stride + bank.offsets.index_select(0, level) + torch.minimum(y, n - 1) * n
-    return bank.texels.index_select(0, at + torch.minimum(x, n - 1)) * (1.0 / 255.0)
+    footprint = footprint * (SIZE * 1.4)
+    level = _octave(xp.clip(footprint, 1.0, float(1 << (LEVELS - 1))), xp)
+    n = SIZE >> level
+    u, v, side = u - xp.floor(u), v - xp.floor(v), xp.float32(n)
+    u *= side
+    v *= side
+    at = xp.minimum(xp.int32(v), n - 1) * n
+    at += xp.minimum(xp.int32(u), n - 1)
+    at += xp.take(bank.offsets, level)
+    at += xp.int32(pattern) * bank.stride
+    return xp.float32(xp.take(bank.texels, at)) * (1.0 / 255.0)
 
 
-def trilinear(bank: Bank, pattern: int, u: torch.Tensor, v: torch.Tensor, footprint: torch.Tensor) -> torch.Tensor:
+def _bilinear(bank: Bank, pattern: int, u: Array, v: Array, level, xp: Arrays) -> Array:
+    """(S,) texels 0 to 255 of one mip level: a number for all or (S,) int32."""
+    n = SIZE >> level
+    last = n - 1
+    side = n if isinstance(level, int) else xp.float32(n)
+    x, y = u * side - 0.5, v * side - 0.5
+    x0, y0 = xp.floor(x), xp.floor(y)
+    x -= x0
+    y -= y0
+    offset = OFFSETS[level] if isinstance(level, int) else xp.take(bank.offsets, level)
+    at = (xp.int32(y0) & last) * n
+    at += xp.int32(x0) & last
+    at += offset + pattern * bank.stride
+    quad = xp.take(bank.packed, at)
+    a, b, c, d = (xp.float32((quad >> shift) & 255) for shift in (0, 8, 16, 24))
+    b -= a
+    b *= x
+    a += b
+    d -= c
+    d *= x
+    c += d
+    c -= a
+    c *= y
+    a += c
+    return a
+
+
+def trilinear(bank: Bank, pattern: int, u: Array, v: Array, footprint: Array, xp: Arrays) -> Array:
     """(S,) weights of one pattern at (u, v) in tiles, filtered over ``footprint`` tiles: bilinear in two mip levels."""
-    texels = (footprint * SIZE).clamp_(1.0, (1 << (LEVELS - 1)) - 0.01)
-    low = _octave(texels)
-    blend = (texels.view(torch.int32) & 0x7FFFFF) * (1.0 / (1 << 23))  # how far from one octave to the next
-    u, v = u - u.floor(), v - v.floor()
-    t = bank.texels
-    levels = []
-    first, final = (int(m) for m in torch.aminmax(low))
+    texels = xp.clip(footprint * SIZE, 1.0, (1 << (LEVELS - 1)) - 0.01)
+    low = _octave(texels, xp)
+    blend = xp.float32(xp.bits(texels) & 0x7FFFFF) * (1.0 / (1 << 23))  # how far from one octave to the next
+    u, v = u - xp.floor(u), v - xp.floor(v)
+    first, final = int(low.min()), int(low.max())
     # A wall is mostly within one octave; plain numbers then take the place of tables.
-    for level in (first, first + 1) if first == final else (low, low + 1):
-        n = SIZE >> level
-        last = n - 1
-        x, y = u * n - 0.5, v * n - 0.5
-        x0, y0 = x.floor(), y.floor()
-        fx, fy = x - x0, y - y0
-        x0, y0 = x0.int() & last, y0.int() & last
-        offset = OFFSETS[level] if isinstance(level, int) else bank.offsets.index_select(0, level)
-        start = offset + pattern * bank.stride
-        r0, r1 = start + y0 * n, start + ((y0 + 1) & last) * n
-        x1 = (x0 + 1) & last
-        a, b, c, d = (t.index_select(0, r + x_).float() for r, x_ in ((r0, x0), (r0, x1), (r1, x0), (r1, x1)))
-        a += (b - a) * fx
-        c += (d - c) * fx
-        levels.append(a + (c - a) * fy)
-    return (levels[0] + (levels[1] - levels[0]) * blend) * (1.0 / 255.0)
+    near, far = (first, first + 1) if first == final else (low, low + 1)
+    out = _bilinear(bank, pattern, u, v, near, xp)
+    out += (_bilinear(bank, pattern, u, v, far, xp) - out) * blend
+    return out * (1.0 / 255.0)
