@@ -14,6 +14,7 @@ import posekit
 from posekit import inference
 from posekit.cli import main
 from posekit.codecs import Coordinates
+from posekit.data import Mannequin
 
 onnx_only = pytest.mark.skipif(
     importlib.util.find_spec("onnxruntime") is None, reason="the extra onnx is not installed"
@@ -80,6 +81,32 @@ def test_later_training_does_not_reach_the_copy():
     nn.init.zeros_(model.conv.weight)
     assert torch.equal(fast(images), before)
     assert not any(parameter.requires_grad for parameter in fast.parameters())
+
+
+def test_verbs_score_and_predict_as_the_plain_network(tmp_path, monkeypatch, capsys):
+    """With trained weights on new people: folding moves no score, bfloat16 little, and both are truly used."""
+    monkeypatch.setenv("POSEKIT_DATA", str(tmp_path))
+    model = posekit.create_model("tiny_simple_baseline", weights="mannequin")
+    dataset = Mannequin("test", scenes=8, progress=False)
+    plain = inference.evaluate(model, dataset, device="cpu").summary()
+    line = ["tiny_simple_baseline", "--weights", "mannequin", "--device", "cpu", "--json"]
+
+    def answer(*words):
+        assert main([*words]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    folded, half = (answer("evaluate", *line, "--split", "test", "--scenes", "8", *flag) for flag in ((), ("--bf16",)))
+    assert plain["mean_oks"] > 0.6
+    assert folded == pytest.approx(plain, abs=1e-4)
+    assert 0 < abs(half["mean_oks"] - plain["mean_oks"]) < 0.01 and half["AP"] == pytest.approx(plain["AP"], abs=0.03)
+
+    people = dataset.people
+    box = people.box[0].round()
+    path = dataset.image_path(int(people.image_index[0]))
+    found = inference.predict_image(model, path, box[None], device="cpu")
+    told = answer("predict", line[0], str(path), *line[1:], "--box", ",".join(map(str, box)))[0]
+    for name, point, score in zip(people.skeleton.keypoints, found.keypoints[0], found.scores[0]):
+        assert told[name] == pytest.approx([*point, score], abs=1e-2)
 
 
 @onnx_only
