@@ -271,7 +271,7 @@ noticed. Half the size, and four times the exponent.""",
 - c: read the rows: 72.2 over 71.7, 75.4 over 74.5, 73.1 over 71.8, 74.8 over 74.0. One run each, so "in this table".
 - b: *Post.* is the empirical shift alone. Every number there has the flip test.
 - d: never compared in the table. Section 4 reads every head with DARK as well: look there before you say it.
-- e: quantization of a perfect network costs about 0.2 AP at 256x192.
+- e: the bound in row S02 is a tenth of it.
 - f: the offset is the cheapest step of the whole pipeline.""",
         answer={"a", "c"},
         wrong=(

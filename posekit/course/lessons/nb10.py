@@ -153,7 +153,7 @@ def draw_super_resolution(factor: int, head: Head, decoder: str, noise: float, c
     cell = _CELL / factor
     first = (cell - _CELL) / 2 if head == "interpolation" else 0.0
     extent = [(end - at) / 2 for at in (x, y) for end in (first - cell / 2, first + cell * (_CELLS * factor - 0.5))]
-    left.imshow(maps[0, 0], extent=(extent[0], extent[1], extent[3], extent[2]), vmin=-0.2, vmax=1.1)
+    left.imshow(maps[0, 0].numpy(), extent=(extent[0], extent[1], extent[3], extent[2]), vmin=-0.2, vmax=1.1)
     rx, ry = ((read_maps(head, factor, maps, decoder)[0, 0] - point[0, 0]) / 2).tolist()
     left.plot([0], [0], marker="+", markersize=13, markeredgewidth=2, color=INK, linestyle="")
     left.plot([rx], [ry], marker="o", markersize=13, markerfacecolor="none", markeredgewidth=2,
@@ -377,7 +377,7 @@ def trained_figure(trained: Mapping[str, Trained], crops: Crops, *, person: int 
     parts: Any = figure.subfigures(1, 2, width_ratios=(1.45, 1))
     panels = parts[0].subplots(1, 1 + len(trained))
     x, y = crops.test.keypoints[person, joint].tolist()
-    panels[0].imshow(crops.test.images[person].permute(1, 2, 0))
+    panels[0].imshow(crops.test.images[person].permute(1, 2, 0).numpy())
     panels[0].set_title("test crop")
     for ax, (arm, one) in zip(panels[1:], trained.items()):
         found = one.maps[person, joint]
@@ -386,19 +386,27 @@ def trained_figure(trained: Mapping[str, Trained], crops: Crops, *, person: int 
         edges = (-stride / 2, SIZE[1] - stride / 2, SIZE[0] - stride / 2, -stride / 2)
         ax.imshow(shown, extent=edges, vmin=0, vmax=1)
         ax.set_title(arm.replace(", ", ",\n"))
-        ax.set(xlim=(-0.5, SIZE[1] - 0.5), ylim=(SIZE[0] - 0.5, -0.5))
+        ax.set(xlim=(-0.5, SIZE[1] - 0.5), ylim=(SIZE[0] - 0.5, -0.5), facecolor="#440154")  # viridis at 0
     for ax in panels:
         ax.plot([x], [y], marker="o", markersize=13, markerfacecolor="none", markeredgewidth=1.8,
                 color=COLOURS["vermillion"], linestyle="")  # fmt: skip
         ax.set(xticks=[], yticks=[])
         ax.grid(visible=False)
+        ax.spines[:].set_visible(False)
     ax = parts[1].subplots()
     for arm, one in trained.items():
-        ax.plot(range(len(DECODERS)), [one.mean(way) for way in DECODERS], label=arm)
+        ax.plot(range(len(DECODERS)), [one.mean(way) for way in DECODERS], label=arm, **_ARM_LOOKS[arm])
     ax.set_xticks(range(len(DECODERS)), [READER[way].replace(" ", "\n") for way in DECODERS])
     ax.set(ylabel="mean OKS, %", title="read in three ways", xlim=(-0.3, 2.3))
     ax.legend(loc="lower right")
     return figure
+
+
+_ARM_LOOKS: dict[str, dict[str, Any]] = {
+    "simple head": {"color": COLOURS["vermillion"], "marker": "s", "linestyle": "-"},
+    "simple head, enlarged": {"color": COLOURS["purple"], "marker": "D", "linestyle": (0, (5, 2))},
+    "SR head": {"color": COLOURS["blue"], "marker": "o", "linestyle": "-"},
+}
 
 
 # Recorded runs
