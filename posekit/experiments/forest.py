@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from posekit.experiments.ledger import NOT_RUN, REPRODUCED_UNDER, Cell
+from posekit.experiments.ledger import KINDS, NOT_RUN, REPRODUCED_UNDER, Cell
 from posekit.experiments.summary import NOT_HERE, Line
 from posekit.viz import COLOURS, GRID, INK, MUTED
 
@@ -42,14 +42,28 @@ def points_of(line: Line) -> dict[str, tuple[Cell, ...]]:
     return {name: cells for name, cells in line.cells.items() if in_points(cells[0])}
 
 
-def forest_figure(found: Sequence[Line], *, title: str) -> Any:
-    """One row for each line: claim, kind of evidence, differences with intervals, verdict with its count of cells."""
+def forest_figure(found: Sequence[Line], *, title: str, chart: Sequence[Line] = (), rows: float | None = None) -> Any:
+    """One row for each line: claim, kind of evidence, differences with intervals, verdict with its count of cells.
+
+    Args:
+        found: the lines.
+        title: of the figure.
+        chart: lines of which a chart, claims by kinds, stands above in place of the legend; those that are not in
+            ``found`` are pale.
+        rows: a fixed height, in rows of text; lines that do not fit are left out.
+    """
     import matplotlib.pyplot as plt
 
     blocks = _blocks(found)
-    height = 0.165 * (sum(height for *_, height in blocks) + 1) + 1.75
+    if rows is not None:
+        ends = [sum(height for *_, height in blocks[: i + 1]) for i in range(len(blocks))]
+        title += f", the first {sum(end <= rows for end in ends)} claims below" if ends and ends[-1] > rows else ""
+        blocks = [block for block, end in zip(blocks, ends) if end <= rows]
+    used = max(sum(height for *_, height in blocks), 1.0) if rows is None else rows
+    head = 2.3 if chart else 1.2
+    height = 0.165 * (used + 1) + head + 0.55
     figure, ax = plt.subplots(figsize=(11.0, height), layout="none")
-    figure.subplots_adjust(left=0.44, right=0.755, top=1 - 1.2 / height, bottom=0.55 / height)
+    figure.subplots_adjust(left=0.44, right=0.755, top=1 - head / height, bottom=0.55 / height)
     ax.axvline(0, color=MUTED, linewidth=1, linestyle="-", marker="")
     y, source = 0.0, ""
     for own, texts, block in blocks:
@@ -65,8 +79,34 @@ def forest_figure(found: Sequence[Line], *, title: str) -> Any:
             top += _height(line)
         y += block
         _rule(ax, y, GRID)
-    _finish(figure, ax, y, title, empty=not blocks, inches=height)
+    _finish(ax, used)
+    if not blocks:
+        ax.text(0.5, 0.5, "no line is like that", transform=ax.transAxes, ha="center", color=MUTED)
+    figure.text(0.01, 1 - 0.22 / height, title, fontsize=11, va="center", color=INK)
+    for x, text in ((0.01, "claim"), (0.291, "kind of test, scope"), (0.765, "verdict (cells that hold, of all)")):
+        figure.text(x, 1 - (head - 0.13) / height, text, fontsize=8, va="center", color=MUTED)
+    if chart:
+        _chart(figure, chart, found, inches=height)
+    else:
+        _legend(figure, ax, inches=height)
     return figure
+
+
+def _chart(figure: Any, everything: Sequence[Line], found: Sequence[Line], *, inches: float) -> None:
+    """Every line as one mark: claims from left to right, kinds from top to bottom."""
+    ax = figure.add_axes((0.085, 1 - 1.78 / inches, 0.905, 1.3 / inches))
+    ids = list(dict.fromkeys(line.claim.id for line in everything))
+    there = {id(line) for line in found}
+    seen: dict[tuple[str, str], int] = {}
+    for line in everything:
+        n = seen[line.claim.id, line.kind] = seen.get((line.claim.id, line.kind), -1) + 1
+        marker, edge, face = look(line.verdict)
+        ax.plot(ids.index(line.claim.id) + 0.28 * n, KINDS.index(line.kind), marker=marker, color=edge, linestyle="",
+                markerfacecolor=face, markersize=6.5, alpha=1.0 if id(line) in there else 0.16)  # fmt: skip
+    ax.set(xlim=(-0.7, len(ids) - 0.2), ylim=(len(KINDS) - 0.5, -0.5))
+    ax.set_xticks(range(len(ids)), ids, fontsize=6.5, rotation=60)
+    ax.set_yticks(range(len(KINDS)), KINDS, fontsize=8)
+    ax.tick_params(length=0)
 
 
 def _blocks(found: Sequence[Line]) -> list[tuple[list[Line], list[str], float]]:
@@ -134,23 +174,21 @@ def _draw_line(ax: Any, line: Line, top: float) -> None:
             ax.plot(float(printed[0]), y, marker="|", color=INK, markersize=6, markeredgewidth=1.1, linestyle="")
 
 
-def _finish(figure: Any, ax: Any, rows: float, title: str, *, empty: bool, inches: float) -> None:
+def _finish(ax: Any, rows: float) -> None:
     ticks = (-30, -10, -3, -1, 0, 1, 3, 10, 30)
     ax.set_xscale("symlog", linthresh=1, linscale=0.7)
     ax.set_xlim(-60, 60)
     ax.set_xticks(ticks, [f"{tick:+d}" if tick else "0" for tick in ticks])
     ax.set_xticks([], minor=True)
-    ax.set_ylim(max(rows, 1.0), -0.3)
+    ax.set_ylim(rows, -0.3)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="x", top=True, labeltop=True, labelsize=8)
     ax.set_xlabel("difference in points (AP, PCK or per cent) with its 95 % interval", fontsize=8)
-    if empty:
-        ax.text(0.5, 0.5, "no line is like that", transform=ax.transAxes, ha="center", color=MUTED)
-    figure.text(0.01, 1 - 0.22 / inches, title, fontsize=11, va="center", color=INK)
-    for x, text in ((0.01, "claim"), (0.291, "kind of test, scope"), (0.765, "verdict (cells that hold, of all)")):
-        figure.text(x, 1 - 1.07 / inches, text, fontsize=8, va="center", color=MUTED)
+
+
+def _legend(figure: Any, ax: Any, *, inches: float) -> None:
     handles = [
         ax.plot([], [], marker=marker, color=edge, markerfacecolor=face, markersize=5, linestyle="", label=word)[0]
         for word, (marker, edge, face) in LOOKS.items()

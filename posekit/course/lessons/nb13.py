@@ -96,7 +96,7 @@ def leaderboard_figure() -> Any:
     ):
         ax.plot([], [], marker=marker, color=colour, markerfacecolor=face, markersize=8, linestyle="", label=label)
     ax.set(xlim=(years[0] - 0.25, years[-1] + 1.15), ylim=(76.4, 81.7), ylabel="AP, COCO test-dev",
-           title="Eight rows of one leaderboard, with what their names admit")  # fmt: skip
+           title="Eight rows of one leaderboard, and what is known of them")  # fmt: skip
     ax.set_xticks(years)
     ax.grid(axis="x", visible=False)
     figure.legend(loc="outside lower center", ncols=4)
@@ -124,11 +124,11 @@ def chosen(*, source: str = "all", verdict: str = "any", kind: str = "all", leas
     ]
 
 
-def draw_ledger(source: str, verdict: str, kind: str, least: float, *, most: int = 24) -> Any:
-    """The forest plot of the chosen lines, at most ``most`` of them."""
+def draw_ledger(source: str, verdict: str, kind: str, least: float) -> Any:
+    """All lines as a chart, the chosen ones in full colour, and the forest plot of as many of these as fit."""
     found = chosen(source=source, verdict=verdict, kind=kind, least=least)
-    more = f", the first {most} shown" if len(found) > most else ""
-    return forest_figure(found[:most], title=f"{len(found)} of {len(all_lines())} lines of the ledger{more}")
+    title = f"{len(found)} of {len(all_lines())} lines of the ledger"
+    return forest_figure(found, title=title, chart=all_lines(), rows=24)
 
 
 # Chance and power
