@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from posekit.annotations import parsing
+from posekit.annotations import parsing, uniform
 from posekit.annotations.parsing import OPTIONAL_IN_ANNOTATIONS, OPTIONAL_IN_IMAGES, complain, floats, integers, rows
 from posekit.annotations.types import AnnotationError, Detections, People
 from posekit.skeletons import SKELETONS, Skeleton
@@ -214,26 +214,27 @@ def read_detections(
         return _finished(_careful_columns(source, "detections", width), "detections", category_id)
     path = Path(source)
     simdjson = parsing.simdjson_or_none()
-    if simdjson is not None and path.is_file():
+    if path.is_file():
         try:
-            return _finished(_columns_in_pieces(path, simdjson, width), str(path), category_id)
-        except Exception:  # whatever the fast parser stumbled over, the careful one below reads it or names it
+            with path.open("rb") as file, parsing.collector_paused():
+                fast = parsing.record_pieces(file, simdjson.Parser()) if simdjson else uniform.uniform_pieces(file)
+                columns = _columns_in_pieces(fast, str(path), width)
+            return _finished(columns, str(path), category_id)
+        except Exception:  # whatever the fast reader stumbled over, the careful one below reads it or names it
             pass
     return _finished(_careful_columns(parsing.load_json(path), str(path), width), str(path), category_id)
 
 
-def _columns_in_pieces(path: Path, simdjson: Any, width: int | None) -> list[np.ndarray]:
-    parser = simdjson.Parser()
+def _columns_in_pieces(fast: Iterator[Any], source: str, width: int | None) -> list[np.ndarray]:
     pieces: list[list[np.ndarray]] = []
     with_box: bool | None = None
-    with path.open("rb") as file, parsing.collector_paused():
-        for records in parsing.record_pieces(file, parser):
-            if records and width is None:
-                width = _width_of(records[0], str(path))
-            if records and with_box is None:
-                with_box = _has_box(records[0])
-            pieces.append(_columns(records, width or 0, bool(with_box)))
-            del records  # simdjson refuses to parse on while records of the last piece live
+    for records in fast:
+        if len(records) and with_box is None:
+            first = {key: column[0] for key, column in records.items()} if isinstance(records, dict) else records[0]
+            width, with_box = width or _width_of(first, source), _has_box(first)
+            del first
+        pieces.append(_columns(records, width or 0, bool(with_box)))
+        del records  # simdjson refuses to parse on while records of the last piece live
     return [np.concatenate(column) for column in zip(*pieces)]
 
 
@@ -250,15 +251,17 @@ def _width_of(record: Any, source: str) -> int:
     return width
 
 
-def _columns(records: Sequence, width: int, with_box: bool) -> list[np.ndarray]:
-    triples = rows(records, "keypoints", width).reshape(len(records), width // 3, 3)
+def _columns(records: Any, width: int, with_box: bool) -> list[np.ndarray]:
+    """Image ids, categories, scores, keypoints, keypoint scores and boxes of records, or of their columns."""
+    read: Any = uniform if isinstance(records, dict) else parsing
+    triples = read.rows(records, "keypoints", width).reshape(-1, width // 3, 3) if width else np.zeros((0, 0, 3))
     return [
-        integers(records, "image_id"),
-        integers(records, "category_id", -1),
-        floats(records, "score"),
+        read.integers(records, "image_id"),
+        read.integers(records, "category_id", -1),
+        read.floats(records, "score"),
         np.ascontiguousarray(triples[..., :2]),
         np.ascontiguousarray(triples[..., 2]),
-        rows(records, "bbox", 4) if with_box else np.zeros((len(records), 0)),
+        read.rows(records, "bbox", 4) if with_box else np.zeros((len(triples), 0)),
     ]
 
 

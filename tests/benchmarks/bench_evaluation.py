@@ -4,7 +4,8 @@
 
 5,000 images, 2,693 with people, 11,004 people of whom 6,352 have keypoints and 110 are crowds, 20 detections an image.
 Three questions: AP from arrays in memory (the peers need a record per detection, so making these counts), AP from two
-JSON files, and the end of an epoch (rescore, suppress, score) on detections of which a third are true duplicates.
+JSON files (with simdjson where it is installed, and with the standard library alone), and the end of an epoch
+(rescore, suppress, score) on detections of which a third are true duplicates.
 Everything runs on one thread, by the CPU clock; hotcoco's threads are held to one as well.
 """
 
@@ -14,6 +15,7 @@ import contextlib
 import io
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,13 @@ import common  # first: it sets the number of threads
 import numpy as np
 
 from posekit import metrics
-from posekit.annotations import Detections, read_people
+from posekit.annotations import Detections, parsing, read_people
 from posekit.skeletons import COCO17
 
 SIGMAS = np.array(COCO17.sigmas)
 IMAGES, PEOPLED, PEOPLE, LABELLED, CROWDS, PER_IMAGE = 5000, 2693, 11004, 6352, 110, 20
 K = 17
+STANDARD, SIMDJSON = "posekit, standard library", "posekit, simdjson"
 
 
 def make_people(rng: np.random.Generator) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]:
@@ -128,6 +131,20 @@ def peer(module: str, gt: str, detections: Any) -> np.ndarray:
     return np.array(evaluation.stats[:10])
 
 
+@contextlib.contextmanager
+def without_simdjson() -> Iterator[None]:
+    """As if pysimdjson, an optional extra, were not installed."""
+    original, parsing.simdjson_or_none = parsing.simdjson_or_none, lambda: None
+    try:
+        yield
+    finally:
+        parsing.simdjson_or_none = original
+
+
+def from_files(gt: str, detections: str) -> np.ndarray:
+    return metrics.evaluate_coco(gt, detections).stats
+
+
 def end_of_epoch(gt: str, detections: Detections) -> metrics.KeypointResult:
     people = read_people(gt)
     area = metrics.detection_areas(detections)
@@ -167,7 +184,14 @@ def main() -> None:
         Path(gt_file).write_text(json.dumps(gt))
         Path(dt_file).write_text(json.dumps(records(detections)))
         arrays = {"posekit": lambda: keep("posekit arrays", metrics.evaluate_coco(gt_file, detections).stats)}
-        files = {"posekit": lambda: keep("posekit files", metrics.evaluate_coco(gt_file, dt_file).stats)}
+
+        def plain() -> None:
+            with without_simdjson():
+                keep("posekit files, plain", from_files(gt_file, dt_file))
+
+        files = {STANDARD: plain}
+        if parsing.simdjson_or_none() is not None:
+            files[SIMDJSON] = lambda: keep("posekit files, simdjson", from_files(gt_file, dt_file))
         for name in peers:
             arrays[name] = lambda name=name: keep(f"{name} arrays", peer(name, gt_file, detections))
             files[name] = lambda name=name: keep(f"{name} files", peer(name, gt_file, dt_file))
@@ -177,7 +201,7 @@ def main() -> None:
         }
         for title, cases, reference in (
             ("AP, detections as arrays, annotations from file", arrays, "posekit"),
-            ("AP, from two JSON files", files, "posekit"),
+            ("AP, from two JSON files", files, STANDARD),
             ("end of an epoch, a third of the detections duplicates", epoch, "AP alone"),
         ):
             tables[title] = common.report(title, common.interleave(cases, rounds=options.rounds), reference=reference)
@@ -188,7 +212,7 @@ def main() -> None:
         tables["bootstrap"] = common.report("bootstrap of AP over images", intervals, reference="1000 resamples")
         kept = len(end_of_epoch(gt_file, doubled).matches.order)
     print(f"\nkept after suppression: {kept} of {len(doubled)}")
-    reference_stats = stats.get("pycocotools files", stats["posekit files"])
+    reference_stats = stats.get("pycocotools files", stats["posekit files, plain"])
     for name, values in stats.items():
         print(f"{name:24} equal to the last bit: {np.array_equal(values, reference_stats)}")
     common.write(
