@@ -228,7 +228,7 @@ def outputs_figure(outputs: Sequence[Output]) -> Any:
     """The targets of every output, coarse to fine, each with its cells as they are."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(outputs), figsize=(11.0, 3.9))
+    figure, axes = plt.subplots(1, len(outputs), figsize=(11.0, 3.5))
     last = len(outputs) - 1
     for i, (ax, output) in enumerate(zip(axes, outputs)):
         ax.imshow(output.target, vmin=0, vmax=1)
