@@ -131,5 +131,5 @@ def precision_recall(precision: Any, *, recall: Any = None, thresholds: Any = No
         label = f"OKS {threshold:.2f}" if i in (0, len(precision) // 2, len(precision) - 1) else None
         ax.plot(recall, curve, color=shades[i], linestyle="-", marker="", label=label)
     ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03))
-    ax.legend(loc="lower left")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))  # beside the axes: curves may run anywhere in them
     return ax
