@@ -9,7 +9,7 @@ from torch import nn
 
 from posekit import create_model
 from posekit.analysis import quantization_bound
-from posekit.course.lessons import nb10
+from posekit.course.lessons import nb10, nb10_runs
 from posekit.data import CropLoader, Mannequin
 from posekit.experiments.ablations import ABLATIONS
 from posekit.experiments.ablations.analysis import judge
@@ -76,8 +76,8 @@ def test_targets_of_coarser_outputs_are_averages_with_lower_peaks():
 
 
 def test_arms_differ_in_the_head_alone():
-    nets = {arm: nb10.build(arm, seed=0).eval() for arm in nb10.ARMS}
-    crop = torch.zeros(1, 3, *nb10.SIZE)
+    nets = {arm: nb10_runs.build(arm, seed=0).eval() for arm in nb10_runs.ARMS}
+    crop = torch.zeros(1, 3, *nb10_runs.SIZE)
     shapes = [tuple(net(crop).shape) for net in nets.values()]
     assert shapes == [(1, 17, 16, 12), (1, 17, 64, 48), (1, 17, 64, 48)]
     assert [net.codec.stride for net in nets.values()] == [4, 1, 1]
@@ -86,35 +86,35 @@ def test_arms_differ_in_the_head_alone():
         assert torch.equal(a, c)
     count = [sum(p.numel() for p in net.parameters()) for net in nets.values()]
     assert count[0] == count[1] < count[2]
-    assert sum(p.numel() for p in create_model("tiny_sr", input_size=nb10.SIZE).parameters()) == count[2]
+    assert sum(p.numel() for p in create_model("tiny_sr", input_size=nb10_runs.SIZE).parameters()) == count[2]
 
 
 @pytest.fixture(scope="module")
-def crops(tmp_path_factory) -> nb10.Crops:
+def crops(tmp_path_factory) -> nb10_runs.Crops:
     """A few people, learned by heart: trained and tested on the same crops."""
     dataset = Mannequin("val", level="bib", view="front", scenes=6, root=tmp_path_factory.mktemp("mannequin"))
     people = dataset.trainable()
-    batch = next(iter(CropLoader(people, nb10.SIZE, batch_size=len(people.people))))
+    batch = next(iter(CropLoader(people, nb10_runs.SIZE, batch_size=len(people.people))))
     train = ArrayLoader(batch.images, batch.keypoints, batch.visibility, batch_size=8)
-    return nb10.Crops(train, batch, people.people.select(batch.person.numpy()))
+    return nb10_runs.Crops(train, batch, people.people.select(batch.person.numpy()))
 
 
 def test_a_trained_arm_is_read_in_every_way(crops):
-    one = nb10.train_head("SR head", crops, samples=600, seed=0)
-    untrained = nb10.train_head("SR head", crops, samples=1, seed=0)
-    assert one.maps.shape == (len(crops.people), 17, *nb10.SIZE)
+    one = nb10_runs.train_head("SR head", crops, samples=600, seed=0)
+    untrained = nb10_runs.train_head("SR head", crops, samples=1, seed=0)
+    assert one.maps.shape == (len(crops.people), 17, *nb10_runs.SIZE)
     assert {"argmax", "quarter", "dark", "shift 0", "shift 1"} <= set(one.oks)
     assert one.mean("dark") > untrained.mean("dark") + 5
     # The published reading of a map at stride 1 has the quarter offset and no shift.
     assert np.array_equal(one.oks["quarter"], one.oks["shift 0"])
     assert abs(one.gain("quarter", "argmax")[0]) < 3
-    figure = nb10.trained_figure({"SR head": one}, crops)
+    figure = nb10_runs.trained_figure({"SR head": one}, crops)
     assert len(figure.get_axes()) == 3
 
 
 def test_gain_is_paired():
     oks = {"quarter": np.array([51.0, 62.0, 93.0]), "argmax": np.array([50.0, 61.0, 92.0])}
-    gain, low, high = nb10.Trained(1, oks, np.zeros(1)).gain("quarter", "argmax")
+    gain, low, high = nb10_runs.Trained(1, oks, np.zeros(1)).gain("quarter", "argmax")
     assert gain == pytest.approx(1.0)
     assert low == high == pytest.approx(1.0)  # every person gains one point, however different they are
 
@@ -137,14 +137,16 @@ def test_widget_marks_what_it_reads():
 
 def fake_runs() -> dict[str, dict[int, dict[str, float]]]:
     """Two arms of twelve, three seeds each: the loss is exactly 2 and 0.5 whatever the seed."""
-    runs: dict[str, dict[int, dict[str, float]]] = {f"{b}, {kind}": {} for b in nb10.BACKBONES for kind in nb10.SCHEMES}
+    runs: dict[str, dict[int, dict[str, float]]] = {
+        f"{b}, {kind}": {} for b in nb10_runs.BACKBONES for kind in nb10_runs.SCHEMES
+    }
     for arm, loss in (("ResNet, simple", 2.0), ("HRNet, SRPose", 0.5)):
-        runs[arm] = {seed: {nb10.WITH: 50.0 + seed, nb10.WITHOUT: 50.0 + seed - loss} for seed in (1, 2, 3)}
+        runs[arm] = {seed: {nb10_runs.WITH: 50.0 + seed, nb10_runs.WITHOUT: 50.0 + seed - loss} for seed in (1, 2, 3)}
     return runs
 
 
 def test_figure_draws_what_is_recorded_and_says_what_is_not():
-    figure = nb10.heads_figure(fake_runs())
+    figure = nb10_runs.heads_figure(fake_runs())
     _, middle, bottom = figure.axes
     assert [text.get_text() for text in middle.texts] == ["not recorded yet"] * 10
     drawn = [container.lines[0].get_ydata()[0] for container in bottom.containers]
@@ -154,13 +156,13 @@ def test_figure_draws_what_is_recorded_and_says_what_is_not():
     published = sorted(float(line.get_ydata()[0]) for line in bottom.lines if line.get_marker() == "D")
     assert published[-4:] == pytest.approx([1.9, 1.9, 2.1, 2.2])
     assert "3 seeds" in middle.get_title(loc="left") + middle.get_title()
-    empty = nb10.heads_figure({arm: {} for arm in fake_runs()})
+    empty = nb10_runs.heads_figure({arm: {} for arm in fake_runs()})
     assert len(empty.axes[1].texts) == 12
     assert set(ABLATIONS["post_processing"].arms) == set(fake_runs())
 
 
 def test_published_heads_are_the_table():
-    table = nb10.published_heads()
+    table = nb10_runs.published_heads()
     assert len(table) == 12
     assert table["HRNet", "SR"] == (75.6, 75.4)
     assert table["TransPose", "simple"] == (71.8, 69.7)
@@ -174,12 +176,12 @@ def test_comparisons_show_recorded_contrasts(monkeypatch):
     }
     cells = judge(ablation, runs, reduced=True)[2]
     row = type("Row", (), {"cells": cells})
-    monkeypatch.setattr(nb10, "recorded_comparison", lambda name: row if name == ablation.name else None)
-    compared = nb10.comparisons()
+    monkeypatch.setattr(nb10_runs, "recorded_comparison", lambda name: row if name == ablation.name else None)
+    compared = nb10_runs.comparisons()
     known = [one for one in compared if np.isfinite(one.mean)]
     assert [one.name for one in known] == ["SR: shift 0 minus shift 1", "SRPose: shift 0 minus shift 1"]
     assert known[0].mean == pytest.approx(1 + 0.1 / 3)
     assert known[0].low < known[0].mean < known[0].high
     assert [one.published for one in compared[:4]] == [0.7, 1.1, 1.4, 1.0]
-    ax = nb10.comparisons_figure(compared).axes[0]
+    ax = nb10_runs.comparisons_figure(compared).axes[0]
     assert sum(text.get_text() == "not run yet" for text in ax.texts) == len(compared) - 2

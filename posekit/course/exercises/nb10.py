@@ -108,7 +108,7 @@ _SLIPS: Mapping[str, Mapping[str, Any]] = {
 
 
 def _parameters(theirs: int, ours: int, channels: int, keypoints: int, factor: int) -> str:
-    slips = {
+    slips: Mapping[str, Mapping[str, Any]] = {
         "your second convolution is not grouped: every keypoint reads all embeddings": {"grouped": False},
         "the second convolution has no bias": {"bias": False},
     }
