@@ -185,7 +185,8 @@ class _Stage:
             self.map = self.left.imshow(np.zeros((2, 2)), vmin=0, vmax=1, aspect="auto")
             self.joint = marks(self.left, "+", 15, "white", markeredgewidth=2.5)
             self.peak = marks(self.left, "o", 11, COLOURS["vermillion"], markeredgewidth=2, markerfacecolor="none")
-            self.bars = self.middle.add_collection(PolyCollection([], facecolor=COLOURS["sky"]), autolim=False)
+            self.bars = PolyCollection([], facecolor=COLOURS["sky"])
+            self.middle.add_collection(self.bars, autolim=False)
             self.width = self.middle.text(0.0, 1.02, "", transform=self.middle.transAxes, fontsize=11, va="bottom")
             (self.losses,) = self.right.plot([], [], color=COLOURS["blue"], marker="")
             self.best = marks(self.right, "o", 8, COLOURS["vermillion"])
@@ -209,7 +210,7 @@ class _Stage:
         left = (np.arange(len(values)) - 0.43) * stride
         ends = left, left, left + 0.86 * stride, left + 0.86 * stride
         heights = np.zeros_like(left), values[row], values[row], np.zeros_like(left)
-        self.bars.set_verts(np.stack([np.stack(ends, -1), np.stack(heights, -1)], -1))  # (n, 4, 2)
+        self.bars.set_verts(list(np.stack([np.stack(ends, -1), np.stack(heights, -1)], -1)))  # n of (4, 2)
         self.width.set_text(f"row of the peak; sigma {sigma * stride:.1f} px")
         away, losses = target_losses(sigma, stride, offset, rounded)
         self.losses.set_data(x + away, losses)

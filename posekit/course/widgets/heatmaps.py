@@ -237,7 +237,7 @@ def heatmap_explorer(*, name: str = "05-resolution-slider", alt: str = "") -> No
         return
     import ipywidgets
 
-    png = figures.as_png(draw_heatmap(**{key: control.value for key, control in controls.items()}))
+    png = explorer.draw_state(draw_heatmap, {key: control.value for key, control in controls.items()})
     figures.write_bytes(current().out_dir / f"{name}.png", png)
     canvas, handles = _canvas(), explorer.handles(controls, continuous=True)
     for key, source, target in (
