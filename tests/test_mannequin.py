@@ -276,3 +276,20 @@ def test_yaw_follows_selected_people(natural):
     assert np.array_equal(some.yaw, natural.yaw[1::3])
     with pytest.raises(ValueError, match="occlusion"):
         Difficulty(occlusion=2.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clutter": 0.0, "occlusion": 0.0, "people": 1},
+        {"clothing": 0.0, "clutter": 0.0, "blur": 0.0, "noise": 0.0},
+        {"clutter": 1.0, "occlusion": 1.0, "people": 6, "size_range": (0.1, 0.2)},
+        {"size_range": (1.4, 1.5), "illumination": 1.0, "blur": 3.0},
+    ],
+)
+def test_the_ends_of_the_knobs_are_drawn_alike_by_both_dialects(change):
+    scenes = [sample_scene(5, "test", i, replace(LEVELS["natural"], **change), SIZE) for i in range(6)]
+    for one, other in zip(render(scenes), render(scenes, device="torch:cpu")):
+        assert one.image.std() > 5
+        for name in ("image", "owner", "visibility", "keypoints"):
+            assert np.array_equal(getattr(one, name), getattr(other, name)), name

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from posekit.data.images import cv2
+
 Array = Any  # np.ndarray or torch.Tensor
 
 
@@ -94,12 +96,10 @@ class Numpy:
 
     def columns(self, table: Array, index: Array) -> Array:
         """(C, N), (S,) -> (C, S); of many columns, whole rows at once, turned, come cheaper."""
-        if len(table) < 8:
+        if len(table) < 8 or not len(index):  # OpenCV turns nothing into None
             return torch.from_numpy(table).index_select(1, torch.from_numpy(index)).numpy()
-        import cv2
-
-        rows: Array = cv2.transpose(table)
-        return cv2.transpose(rows.take(index, axis=0, mode="clip"))
+        turn: Any = cv2.transpose if cv2 is not None else _turned
+        return turn(turn(table).take(index, axis=0, mode="clip"))
 
     def repeat(self, a: Array, counts) -> Array:
         return a.repeat(counts, axis=-1)
@@ -140,9 +140,12 @@ class Numpy:
 
     def interleave(self, planes: Array) -> np.ndarray:
         """(3, H, W) whole numbers 0 to 255 -> (H, W, 3) uint8."""
-        import cv2
+        small = planes.astype(np.uint8)
+        return cv2.merge(small) if cv2 is not None else np.ascontiguousarray(small.transpose(1, 2, 0))
 
-        return cv2.merge(planes.astype(np.uint8))
+
+def _turned(table: Array) -> Array:
+    return np.ascontiguousarray(table.T)
 
 
 class Torch:

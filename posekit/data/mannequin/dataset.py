@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from posekit.annotations import AnnotationError, read_people
 from posekit.annotations.parsing import load_json
 from posekit.data.coco import PeopleDataset
+from posekit.data.images import cv2, read_image
 from posekit.data.mannequin.difficulty import LEVELS, Difficulty, View
 from posekit.data.mannequin.records import annotation_records, header, image_record
 from posekit.data.mannequin.scene import SPLITS, sample_scene
@@ -69,6 +71,8 @@ class Mannequin(PeopleDataset):
         self.split, self.seed, self.size = split, int(seed), (int(size[0]), int(size[1]))
         self.knobs = _knobs(level, view)
         whole = SCENES[_split(split)]
+        if scenes is not None and scenes != int(scenes):
+            raise ValueError(f"Mannequin: scenes={scenes}; it needs a whole number of scenes")
         self.scenes = whole if scenes is None else int(scenes)
         if self.scenes < 1 or min(self.size) < 32 or self.seed < 0:
             raise ValueError(
@@ -97,14 +101,9 @@ class Mannequin(PeopleDataset):
 
     def pictures(self) -> np.ndarray:
         """(I, H, W, 3) uint8 RGB: all pictures at once, for sets that fit into memory."""
-        import cv2
-
         out = np.empty((len(self.people.image_ids), *self.size, 3), np.uint8)
-        for i in range(len(out)):
-            picture = cv2.imread(self.image_file(i))
-            if picture is None:
-                raise ValueError(f"{self.image_file(i)}: no readable picture; delete it and open the dataset again")
-            out[i] = picture[..., ::-1]
+        for i, image_id in enumerate(self.people.image_ids.tolist()):
+            out[i] = read_image(self.image_file(i), image_id=image_id)
         return out
 
     def _digest(self) -> str:
@@ -171,10 +170,14 @@ def render_scenes(dataset: Mannequin, indices, device: str) -> Iterator[tuple]:
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 RGB -> PNG."""
-    import cv2
+    """(H, W, 3) uint8 RGB -> PNG, by OpenCV or, without it, Pillow: other bytes, the same pixels."""
+    if cv2 is not None:
+        return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+    from PIL import Image
 
-    return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+    file = BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
 
 
 def default_root() -> Path:
