@@ -231,8 +231,9 @@ EXERCISES = (
 - the crop shows 320 px of the picture on 256 px, so one of its pixels is 1.25 px: 0.625 px;
 - OKS = exp(-0.625² / (2 x 12,000 x 0.05²)) = exp(-0.0065) = {_OKS:.4f}.
 
-It does not help: it costs. It costs little for this person, so AP on large people will hardly show it, and nobody
-noticed. Half the size, and four times the exponent.""",
+It does not help: it costs. It costs so little that AP will hardly show it. The person's size cancels: in a box half as
+tall, the miss in the picture is half as long and the area a quarter. The crop's size does not: at half the size, one of
+its pixels covers twice as much, and the exponent is four times as large.""",
         answer=_SHIFT,
         wrong=(
             ({**_SHIFT, "without": 1.5}, "stride 4"),
