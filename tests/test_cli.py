@@ -162,6 +162,7 @@ def test_check_says_what_is_wrong_and_exits_with_one(files, capsys):
         ("evaluate resnext", "no network is called 'resnext'"),
         ("evaluate tiny_hrnet --weights nowhere.pth", "nowhere.pth: there are no such weights"),
         ("evaluate tiny_hrnet --device gpu", "there is no device 'gpu'"),
+        ("train tiny_hrnet --out x --init nowhere.pth", "nowhere.pth: there are no such weights"),
         ("export resnext out.onnx", "no network is called 'resnext'"),
     ],
 )
@@ -201,3 +202,64 @@ def test_a_closed_pipe_is_no_error():
     )
     assert "Traceback" not in run.stderr
     assert run.stdout.strip()
+
+
+def test_every_recipe_has_a_name_on_the_command_line():
+    from posekit import training
+    from posekit.cli.train import RECIPES
+
+    built = {
+        name
+        for name in training.__all__
+        if getattr(getattr(training, name), "__annotations__", {}).get("return") == "Recipe"
+    }
+    assert set(RECIPES) == built
+    assert all(getattr(training, name)().name == name for name in RECIPES)
+
+
+def test_training_starts_from_a_backbone_and_from_nothing_else(tmp_path, monkeypatch, capsys):
+    """The head keeps its first weights, which follow from the seed; a whole network is refused."""
+    import torch
+
+    from posekit import create_model
+    from posekit.training import load_tensors
+
+    monkeypatch.setenv("POSEKIT_DATA", str(tmp_path / "data"))
+    torch.manual_seed(9)
+    other = create_model("tiny_deeppose").state_dict()
+    torch.save(
+        {k.removeprefix("backbone."): v for k, v in other.items() if k.startswith("backbone.")}, tmp_path / "b.pth"
+    )
+    torch.save(other, tmp_path / "whole.pth")
+    line = ["train", "tiny_deeppose", "--recipe", "quick", "--scenes", "6", "--json", "--set", "lr=1e-12"]
+    line += ["--set", "batch_size=4", "--set", "samples=4", "--set", "weight_decay=0"]
+    weights = []
+    for name in ("one", "two"):
+        assert main([*line, "--out", str(tmp_path / name), "--init", str(tmp_path / "b.pth")]) == 0
+        weights.append(load_tensors(tmp_path / name / "weights.safetensors")[0])
+    shown = capsys.readouterr()
+    assert "b.pth: backbone only" in shown.err
+    for key, value in other.items():
+        assert torch.equal(weights[0][key], weights[1][key])
+        if key.endswith("conv1.weight") or (key.startswith("head.") and key.endswith("weight")):
+            assert torch.allclose(weights[0][key], value, atol=1e-6) == key.startswith("backbone."), key
+    assert main([*line, "--out", str(tmp_path / "three"), "--init", str(tmp_path / "whole.pth")]) == 2
+    assert "start from it with --weights" in capsys.readouterr().err
+
+
+def test_tensorboard_gets_every_number_or_says_how_to_install_it(tmp_path, monkeypatch):
+    import types
+
+    from posekit.training import tensorboard
+
+    written = []
+    writer = types.SimpleNamespace(add_scalar=lambda *item: written.append(item), flush=lambda: None)
+    opened = lambda folder, purge_step: written.append((folder, purge_step)) or writer  # noqa: E731
+    fake = types.SimpleNamespace(SummaryWriter=opened)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    log = tensorboard(tmp_path)
+    log({"step": 7, "loss": 0.5, "val": {"AP": 0.25}})
+    assert written == [(str(tmp_path / "tensorboard"), 7), ("loss", 0.5, 7), ("val/AP", 0.25, 7)]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ImportError, match=r"pip install 'posekit\[tensorboard\]'"):
+        tensorboard(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from posekit import create_model, list_models, training
+from posekit.cli import build_parser
 from posekit.data import Augmentation, CropLoader, Mannequin
 
 ROOT = Path(__file__).parents[1]
@@ -84,6 +87,55 @@ def together(drawn, death):
     ends = work(drawn, 2, *jobs)
     assert [code for code, _, _ in ends] == [0, 0], "\n".join(said for _, _, said in ends)
     return {job: answers(drawn, job, 2) for job in jobs}
+
+
+def readme_lines():
+    """The training commands of README, as a shell hands them over: lists of words."""
+    text = (ROOT / "README.md").read_text()
+    block = re.search(r"begin training commands.*?```\n(.*?)```", text, re.DOTALL).group(1)
+    show = "posekit() { printf '%s\\n' posekit \"$@\" --; }; torchrun() { printf '%s\\n' torchrun \"$@\" --; }\n"
+    words = subprocess.run(["bash", "-c", show + block], capture_output=True, text=True, check=True).stdout
+    return [line.split("\n") for line in words.strip().removesuffix("\n--").split("\n--\n")]
+
+
+def test_commands_of_readme_are_understood():
+    from torch.distributed.run import get_args_parser
+
+    lines = readme_lines()
+    assert [line[0] for line in lines] == ["posekit", "torchrun", "torchrun", "torchrun"]
+    places = []
+    for name, *words in lines:
+        if name == "torchrun":
+            place = get_args_parser().parse_args(words)
+            assert place.module and place.training_script == "posekit"
+            places.append((place.nnodes, place.nproc_per_node, place.master_addr))
+            words = place.training_script_args
+        options = build_parser().parse_args(words)
+        assert options.model in list_models() and callable(options.run)
+    assert places == [("1:1", "8", "127.0.0.1"), ("2", "8", "10.0.0.1"), ("1:1", "8", "127.0.0.1")]
+
+
+def test_readmes_line_for_one_machine_runs(drawn):
+    """Its own words, on a miniature: two processes, a small network, eight pictures."""
+    words = readme_lines()[1][1:]
+    net = distributed_jobs.make(create_model, "tiny_srpose").state_dict()
+    torch.save({k.removeprefix("backbone."): v for k, v in net.items() if "backbone" in k}, drawn / "imagenet.pth")
+    small = {
+        "8": "2", "hrnet_w32_srpose": "tiny_srpose", "hrnet_w32-36af842e.pth": str(drawn / "imagenet.pth"),
+        "4": "0", "build/runs/srpose": str(drawn / "readme"), "batch_size=256": "batch_size=6",
+        "coco/annotations/person_keypoints_train2017.json": str(drawn / "people.json"),
+        "coco/annotations/person_keypoints_val2017.json": str(drawn / "people.json"),
+        "coco/train2017": str(drawn / "images"), "coco/val2017": str(drawn / "images"),
+    }  # fmt: skip
+    assert set(small) <= set(words)
+    more = ["--set", "epochs=1", "--set", "evaluations=1", "--device", "cpu", "--json"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", *(small.get(w, w) for w in words), *more]
+    ((code, out, said),) = start(command, 1)
+    assert code == 0, said
+    answer = json.loads(out)
+    _, meta = training.load_tensors(drawn / "readme" / training.WEIGHTS)
+    assert answer["metrics"] == meta["metrics"] and answer["steps"] == meta["steps"] > 0
+    assert said.count("imagenet.pth: backbone only") == 1, "one process speaks"
 
 
 def values(answer, key):

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.traceback or not (ours or isinstance(error, (ValueError, OSError, KeyError, ImportError))):
             raise
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"posekit: {message}", file=sys.stderr)
+        print(f"posekit{_process()}: {message}", file=sys.stderr)
         return 2
 
 
@@ -44,3 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
     for group in GROUPS:
         group.add_verbs(verbs)
     return parser
+
+
+def _process() -> str:
+    """Which of several processes speaks."""
+    size = os.environ.get("WORLD_SIZE", "1")
+    return "" if size == "1" else f" (process {os.environ.get('RANK', '?')} of {size})"

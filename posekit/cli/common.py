@@ -20,7 +20,11 @@ class UsageError(ValueError):
 
 def print_result(options: Arguments, plain: Any, text: Any) -> None:
     """The answer on stdout: ``plain`` as JSON where that was asked for, otherwise ``text``."""
-    print(json.dumps(plain, indent=1, allow_nan=False, default=float) if options.json else text)
+    if options.json:
+        # JSON has no NaN: a number that does not exist (AP of a size that nobody has) is null.
+        plain = json.loads(json.dumps(plain, default=float), parse_constant=lambda _: None)
+        text = json.dumps(plain, indent=1, allow_nan=False)
+    print(text)
 
 
 def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -90,8 +94,10 @@ def refuse_model(options: Arguments) -> None:
         create_model(options.model, input_size=options.input_size)
     if options.weights == "mannequin":
         mannequin_weights(options.model)
-    elif options.weights and not Path(options.weights).is_file():
-        raise UsageError(f"{options.weights}: there are no such weights; check the path")
+        return
+    file = options.weights or getattr(options, "init", None)
+    if file and not Path(file).is_file():
+        raise UsageError(f"{file}: there are no such weights; check the path")
 
 
 def network_of(options: Arguments, num_keypoints: int) -> Any:
@@ -125,7 +131,7 @@ def add_mannequin_options(one: argparse.ArgumentParser, *, scenes: int) -> None:
     group.add_argument("--level", default="face", choices=("bib", "face", "natural"))
     group.add_argument("--view", default="balanced", choices=("balanced", "front"))
     group.add_argument("--scenes", type=int, default=scenes, help=f"pictures ({scenes})")
-    group.add_argument("--seed", type=int, default=0)
+    group.add_argument("--seed", type=int, default=0, help="of everything that is drawn, in pictures and training (0)")
 
 
 def add_network_options(one: argparse.ArgumentParser, *, device: bool = True) -> None:

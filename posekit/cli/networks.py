@@ -28,13 +28,16 @@ def evaluate(options: Arguments) -> int:
     from posekit.annotations import write_detections
 
     refuse_model(options)
+    processes = inference.join(options.device)
     dataset = dataset_of(options, options.split, options.scenes)
     model = _evaluated(options, dataset.skeleton.num_keypoints)
     boxes = data.read_boxes(options.boxes, dataset.people) if options.boxes else None
     result = inference.evaluate(
         model, dataset, boxes=boxes, flip_test=not options.no_flip_test, device=options.device,
-        progress=not options.json,
+        progress=not options.json, workers=options.workers, processes=processes,
     )  # fmt: skip
+    if not processes.first:
+        return 0
     if options.save:
         write_detections(options.save, result.detections)
     facts = result.summary()
@@ -170,6 +173,7 @@ def add_verbs(verbs: Any) -> None:
     one.add_argument("--head-boxes", type=Path, metavar="MAT", help="of MPII's people (mpii_gt_val.mat): also PCKh")
     one.add_argument("--split", default="val", choices=("train", "val", "test"), help="of the embedded dataset")
     one.add_argument("--no-flip-test", action="store_true")
+    one.add_argument("--workers", type=int, default=0, help="processes that cut crops, beside each that predicts (0)")
     one.add_argument("--bf16", action="store_true", help=BF16_HELP)
     one.add_argument("--save", type=Path, metavar="FILE", help="write the detections as a COCO result file")
     add_network_options(one)

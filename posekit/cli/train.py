@@ -19,38 +19,67 @@ from posekit.cli.common import (
     refuse_model,
 )
 
+# Builders of posekit.training; their names stand here so that --help need not load torch.
+RECIPES = (
+    "quick", "quick_ce", "hrnet_coco", "hrnet_mpii", "simple_baseline_coco", "srpose", "srpose_hrformer",
+    "transpose_r", "cpn",
+)  # fmt: skip
+
 
 def train(options: Arguments) -> int:
-    from posekit import create_model, training
+    from posekit import inference, training
 
-    recipes = {"quick": training.quick, "quick_ce": training.quick_ce, "hrnet_coco": training.hrnet_coco}
-    recipe = recipes[options.recipe]()
-    settings = read_settings(options.set)
-    unknown = sorted(set(settings) - set(recipe.to_dict()))
-    if unknown:
-        raise UsageError(f"a recipe has no '{unknown[0]}'; it has {', '.join(recipe.to_dict())}")
-    if {"epochs", "samples"} & set(settings):  # a run's length is one of the two; naming one drops the other
-        settings = {"epochs": None, "samples": None, **settings}
-    recipe = training.Recipe.from_dict({**recipe.to_dict(), **settings})
+    recipe = _recipe(options)
     refuse_model(options)
+    processes = inference.join(options.device)
+    on_log = training.tensorboard(options.out) if options.tensorboard and processes.first else None
     people = dataset_of(options, "train", options.scenes)
     held_out = dataset_of(options, "val", options.scenes // 6 or 1)
-    model = create_model(options.model, input_size=options.input_size, num_keypoints=people.skeleton.num_keypoints)
-    if options.weights:
-        from posekit import load_weights
-
-        print(load_weights(model, options.weights), file=sys.stderr)
+    model = _fresh_network(options, people.skeleton.num_keypoints, told=processes.first)
     result = training.fit(
         model, people, held_out, recipe, out_dir=options.out, seed=options.seed, device=options.device,
-        resume=not options.restart,
+        resume=not options.restart, workers=options.workers, on_log=on_log,
     )  # fmt: skip
     facts: dict[str, Any] = {
         "steps": result.steps, "samples": result.samples, "seconds": result.seconds, "metrics": result.metrics,
         "weights": str(result.out_dir / training.WEIGHTS),
     }  # fmt: skip
     lines = [f"{name:<20} {value:.4f}" for name, value in result.metrics.items()]
-    print_result(options, facts, "\n".join([*lines, facts["weights"]]))
+    if processes.first:
+        print_result(options, facts, "\n".join([*lines, facts["weights"]]))
     return 0
+
+
+def _recipe(options: Arguments) -> Any:
+    """The recipe that was named, with the fields that were set."""
+    from posekit import training
+
+    recipe = getattr(training, options.recipe)()
+    settings = read_settings(options.set)
+    unknown = sorted(set(settings) - set(recipe.to_dict()))
+    if unknown:
+        raise UsageError(f"a recipe has no '{unknown[0]}'; it has {', '.join(recipe.to_dict())}")
+    if {"epochs", "samples"} & set(settings):  # a run's length is one of the two; naming one drops the other
+        settings = {"epochs": None, "samples": None, **settings}
+    return training.Recipe.from_dict({**recipe.to_dict(), **settings})
+
+
+def _fresh_network(options: Arguments, num_keypoints: int, *, told: bool) -> Any:
+    """The network that was named, from its first weights."""
+    import torch
+
+    from posekit import create_model, load_weights
+
+    torch.manual_seed(options.seed)
+    model = create_model(options.model, input_size=options.input_size, num_keypoints=num_keypoints)
+    source = options.init or options.weights
+    if source:
+        report = load_weights(model, source)
+        if options.init and not report.backbone_only:
+            raise UsageError(f"{source} holds a whole network, not a backbone alone; start from it with --weights")
+        if told:
+            print(report, file=sys.stderr)
+    return model
 
 
 def add_verbs(verbs: Any) -> None:
@@ -59,13 +88,17 @@ def add_verbs(verbs: Any) -> None:
     one = add_verb(verbs, "train", train, "train a network", example)
     one.add_argument("model", help=MODEL_HELP)
     one.add_argument("--out", type=Path, required=True, help="folder of the run; an interrupted run goes on")
-    one.add_argument("--recipe", default="quick_ce", choices=("quick", "quick_ce", "hrnet_coco"))
+    one.add_argument("--recipe", default="quick_ce", choices=RECIPES)
     one.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a field of the recipe")
-    one.add_argument("--weights", type=Path, help="first weights, ours or a published file")
+    first = one.add_mutually_exclusive_group()
+    first.add_argument("--init", type=Path, metavar="FILE", help="first weights of the backbone, e.g. from ImageNet")
+    first.add_argument("--weights", type=Path, help="first weights of all of it, ours or a published file")
     one.add_argument("--train-annotations", type=Path, help="COCO file; the embedded dataset when not named")
     one.add_argument("--val-annotations", type=Path)
     one.add_argument("--images", type=Path, help="folder of the pictures")
     one.add_argument("--val-images", type=Path, help="folder of the held-out pictures (--images)")
     one.add_argument("--restart", action="store_true", help="start again instead of going on")
+    one.add_argument("--workers", type=int, default=0, help="processes that cut crops, beside each that trains (0)")
+    one.add_argument("--tensorboard", action="store_true", help="also write what TensorBoard reads, into the folder")
     add_network_options(one)
     add_mannequin_options(one, scenes=3000)

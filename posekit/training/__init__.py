@@ -23,6 +23,7 @@ from posekit.training.recipes import (
     srpose_hrformer,
     transpose_r,
 )
+from posekit.training.tensorboard import tensorboard
 
 __all__ = [
     "CHECKPOINT",
@@ -52,5 +53,6 @@ __all__ = [
     "srpose",
     "srpose_hrformer",
     "supervised_loss",
+    "tensorboard",
     "transpose_r",
 ]
