@@ -23,6 +23,7 @@ from posekit.experiments import (
     Scope,
     claims,
     claims_json,
+    environment,
     forest,
     format_claims,
     ledger,
@@ -152,6 +153,19 @@ def test_seeds_that_disagree_are_listed_apart(tmp_path):
     ledger.append(tmp_path, [make_row(0), make_row(1), make_row(2, verdict="contradicted")])
     (claim,) = (c for c in claims(folder=tmp_path) if c.id == "S10")
     assert [(line.verdict, line.seeds) for line in lines([claim])] == [("reproduced", 2), ("contradicted", 1)]
+
+
+def test_the_verb_alone_lists_every_claim_with_its_runs(capsys):
+    from posekit.cli import main
+
+    assert main(["claims", "--json"]) == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert main(["claims", "list", "--json"]) == 0
+    assert alone == json.loads(capsys.readouterr().out)
+    assert len(alone) == 41
+    recorded = {row.digest for row in ledger.read(environment.DATA / "ledger")}
+    assert all(set(verdict["runs"]) <= recorded for shown in alone for verdict in shown["verdicts"])
+    assert any(verdict["scope"]["dataset"] for shown in alone for verdict in shown["verdicts"])
 
 
 def test_every_word_of_the_ledger_falls_one_way_and_has_a_mark_that_needs_no_colour():

@@ -120,10 +120,14 @@ def add_verb(
     return one
 
 
-def add_group(verbs: Any, name: str, does: str) -> Any:
-    """Where verbs of two words, such as ``data check``, are added."""
+def add_group(verbs: Any, name: str, does: str, *, alone: Callable[[Arguments], int] | None = None) -> Any:
+    """Where verbs of two words, such as ``data check``, are added; ``alone`` is run where the second is left out."""
     group = verbs.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
-    return group.add_subparsers(title="verbs", metavar="VERB", required=True)
+    if alone is not None:
+        group.set_defaults(run=alone)
+        group.add_argument("--json", action="store_true", help="print JSON")
+        add_ledger_option(group)
+    return group.add_subparsers(title="verbs", metavar="VERB", required=alone is None)
 
 
 def add_mannequin_options(one: argparse.ArgumentParser, *, scenes: int) -> None:

@@ -98,11 +98,14 @@ def _chart(figure: Any, everything: Sequence[Line], found: Sequence[Line], *, in
     ids = list(dict.fromkeys(line.claim.id for line in everything))
     there = {id(line) for line in found}
     seen: dict[tuple[str, str], int] = {}
+    places: dict[tuple[tuple[str, str, str], bool], list[tuple[float, int]]] = {}
     for line in everything:
         n = seen[line.claim.id, line.kind] = seen.get((line.claim.id, line.kind), -1) + 1
-        marker, edge, face = look(line.verdict)
-        ax.plot(ids.index(line.claim.id) + 0.28 * n, KINDS.index(line.kind), marker=marker, color=edge, linestyle="",
-                markerfacecolor=face, markersize=6.5, alpha=1.0 if id(line) in there else 0.16)  # fmt: skip
+        place = (ids.index(line.claim.id) + 0.28 * n, KINDS.index(line.kind))
+        places.setdefault((look(line.verdict), id(line) in there), []).append(place)
+    for ((marker, edge, face), bold), found_here in places.items():
+        ax.plot(*zip(*found_here), marker=marker, color=edge, markerfacecolor=face, markersize=6.5, linestyle="",
+                alpha=1.0 if bold else 0.16)  # fmt: skip
     ax.set(xlim=(-0.7, len(ids) - 0.2), ylim=(len(KINDS) - 0.5, -0.5))
     ax.set_xticks(range(len(ids)), ids, fontsize=6.5, rotation=60)
     ax.set_yticks(range(len(KINDS)), KINDS, fontsize=8)

@@ -10,8 +10,8 @@ from posekit.course.exercises.framework import Exercise, Judge
 from posekit.course.exercises.judges import choice, function, number
 from posekit.course.parameters import project_root
 
-# (letter, what the source says, table, (column, value) of the row, columns or rows to subtract, the printed gain)
-_GAINS = (
+# letter, table, column (or the difference of two), row, row to subtract, gain as printed
+_GAINS: tuple[tuple[str, str, str, dict[str, str], dict[str, str], float], ...] = (
     ("a", "hrnet_table1_coco_val", "ap", {"method": "HRNet-W32", "pretrain": "N"}, {"method": "CPN"}, 4.6),
     ("b", "hrnet_table1_coco_val", "ap", {"method": "HRNet-W32", "pretrain": "N"}, {"method": "CPN + OHKM"}, 4.0),
     ("c", "dpn_table5_reversed", "dpm_ap-rdpm_ap", {"model": "DPN2_32"}, {}, 0.4),

@@ -177,7 +177,7 @@ def detectable_figure() -> Any:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.0, 4.3))
     seeds = np.arange(2, 31)
-    left.plot(seeds, [detectable(1.0, n) for n in seeds], color=BLUE, marker="", linestyle="-")
+    left.plot(seeds, [detectable(1.0, int(n)) for n in seeds], color=BLUE, marker="", linestyle="-")
     for n in (3, 5, 10, 20):
         left.plot(n, detectable(1.0, n), "o", color=BLUE)
         left.annotate(f"{n} seeds: {detectable(1.0, n):.2f}", (n, detectable(1.0, n)), (6, 5), fontsize=9,
