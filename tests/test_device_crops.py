@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+from posekit import create_model, training
 from posekit.data import CropLoader, ImageError, Mannequin
 from posekit.data.augmentation import Augmentation
-from posekit.data.device_crops import DeviceCropLoader, sample
+from posekit.data.device_crops import DeviceCropLoader, fits, sample
 
 OPTIONS = {"batch_size": 8, "augmentation": Augmentation(), "shuffle": True, "seed": 3, "drop_last": True}
 
@@ -65,3 +68,34 @@ def test_crops_on_a_gpu_are_those_on_the_host(people):
     device = DeviceCropLoader(people, (96, 64), device="cuda", **OPTIONS)
     for a, b in zip(host, device, strict=True):
         assert (a.images.int() - b.images.cpu().int()).abs().max() <= 1
+
+
+def test_training_cuts_where_it_is_told_to(people, tmp_path, monkeypatch):
+    """The device's road, forced on a CPU, learns what the host's does; "auto" on a CPU is the host's, bit for bit."""
+    recipe = training.recipes.quick(8 * 12, batch_size=8)
+    weights, losses = {}, {}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: pytest.fail("a CPU has room without being asked"))
+    for crops in ("host", "auto", "device"):
+        torch.manual_seed(0)
+        net = create_model("tiny_simple_baseline")
+        result = training.fit(
+            net, people, None, recipe, out_dir=tmp_path / crops, seed=1, device="cpu", log_every=1, crops=crops
+        )
+        weights[crops] = torch.cat([value.flatten().float() for value in net.state_dict().values()])
+        losses[crops] = np.array([record["loss"] for record in result.history])
+    assert torch.equal(weights["auto"], weights["host"])
+    assert not torch.equal(weights["device"], weights["host"]), "both were cut by one loader"
+    assert losses["device"][0] == pytest.approx(losses["host"][0], rel=0.01)
+    assert losses["device"] == pytest.approx(losses["host"], rel=0.1)  # small differences grow with the steps
+
+
+def test_pictures_are_kept_on_a_gpu_when_they_are_of_one_size_and_fit(people, monkeypatch):
+    need = len(people.people.image_ids) * 192 * 256 * 3
+    for free, answer in ((4 * need, True), (4 * need - 4, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10 * free))
+        assert fits(people, torch.device("cuda")) is answer
+    sizes = people.people.image_sizes.copy()
+    sizes[1] += 1
+    mixed = people.with_people(dataclasses.replace(people.people, image_sizes=sizes))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100 * need, 100 * need))
+    assert fits(people, torch.device("cuda")) and not fits(mixed, torch.device("cuda"))

@@ -6,6 +6,8 @@ cut elsewhere. OpenCV rounds sampling positions to 1/32 pixel and this does not,
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,18 @@ import torch.nn.functional as F
 from posekit.data.crops import CropLoader, Dataset, _Cutter
 from posekit.data.images import ImageError, read_image
 from posekit.geometry import invert_affine
+
+READERS, TOGETHER = 8, 256  # threads that decode pictures, and pictures that go to the device at once
+SHARE = 0.25  # of the device's free memory, for all pictures; the rest is the network's, and other runs'
+
+
+def fits(dataset: Dataset, device: torch.device) -> bool:
+    """Whether a dataset's pictures are known to be of one size and take at most ``SHARE`` of a GPU's free memory."""
+    sizes = dataset.people.image_sizes
+    if not len(sizes) or (sizes != sizes[0]).any() or (sizes[0] == 0).any():
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return 3 * int(sizes[0].prod()) * len(sizes) <= SHARE * free
 
 
 class DeviceCropLoader(CropLoader):
@@ -47,7 +61,9 @@ class _DeviceCutter(_Cutter):
 
     def _cut(self, image_index: np.ndarray, affine: np.ndarray) -> torch.Tensor:
         device = self.pictures.device
-        pictures = self.pictures[torch.from_numpy(image_index).to(device)].permute(0, 3, 1, 2).float()
+        # Nothing here waits for the device: it still works on the batch before.
+        index = torch.from_numpy(image_index).to(device, non_blocking=True)
+        pictures = self.pictures[index].permute(0, 3, 1, 2).float()
         back = torch.from_numpy(invert_affine(affine)).to(device, torch.float32, non_blocking=True)
         crops = sample(pictures, back, self.size)
         return crops.round_().clamp_(0, 255).to(torch.uint8, memory_format=torch.channels_last)
@@ -65,34 +81,38 @@ def sample(pictures: torch.Tensor, affine: torch.Tensor, size: tuple[int, int]) 
         (B, C, h, w).
     """
     (h, w), (H, W) = size, pictures.shape[-2:]
-    ys, xs = torch.meshgrid(
-        torch.arange(h, device=affine.device, dtype=affine.dtype),
-        torch.arange(w, device=affine.device, dtype=affine.dtype),
-        indexing="ij",
-    )
-    cells = torch.stack([xs, ys, torch.ones_like(xs)], -1)  # (h, w, 3)
-    places = torch.einsum("hwj,bij->bhwi", cells, affine)  # (B, h, w, 2) x, y
-    # With align_corners, -1 and 1 are the centres of the first and last pixel.
-    grid = places * (2 / torch.tensor([W - 1, H - 1], device=affine.device, dtype=affine.dtype)) - 1
+    xs = torch.arange(w, device=affine.device, dtype=affine.dtype)
+    ys = torch.arange(h, device=affine.device, dtype=affine.dtype)[:, None]
+    # In full precision, whatever was chosen for matrix products; with align_corners, -1 and 1 are the centres of the
+    # first and last pixel.
+    a, b, c = affine[:, :, :, None, None].unbind(2)  # each (B, 2, 1, 1), for x and y
+    x, y = (a * xs + b * ys + c).unbind(1)  # each (B, h, w)
+    grid = torch.stack([x * (2 / (W - 1)) - 1, y * (2 / (H - 1)) - 1], -1)
     return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
 def _load(dataset: Any, device: torch.device) -> torch.Tensor:
     people = dataset.people
     image_file = getattr(dataset, "image_file", dataset.image_path)
-    first: np.ndarray | None = None
-    for index, image_id in enumerate(people.image_ids.tolist()):
-        picture = read_image(image_file(index), image_id=image_id)
-        if first is None:
-            first = picture
-            out = torch.empty((len(people.image_ids), *picture.shape), dtype=torch.uint8, device=device)
-        if picture.shape != first.shape:
-            raise ImageError(
-                f"picture '{image_file(index)}' is {picture.shape[0]}x{picture.shape[1]} and the first one is "
-                f"{first.shape[0]}x{first.shape[1]}: pictures of different sizes are not kept on a device; use "
-                "CropLoader"
-            )
-        out[index] = torch.from_numpy(np.ascontiguousarray(picture)).to(device)
-    if first is None:
+    ids = people.image_ids.tolist()
+    if not ids:
         raise ImageError(f"{dataset.name} has no pictures to keep on a device")
+
+    def read(index: int) -> np.ndarray:
+        return read_image(image_file(index), image_id=ids[index])
+
+    first = read(0)
+    out = torch.empty((len(ids), *first.shape), dtype=torch.uint8, device=device)
+    with ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(ids), TOGETHER):
+            part = range(start, min(start + TOGETHER, len(ids)))
+            pictures = list(pool.map(read, part))
+            for index, picture in zip(part, pictures):
+                if picture.shape != first.shape:
+                    raise ImageError(
+                        f"picture '{image_file(index)}' is {picture.shape[0]}x{picture.shape[1]} and the first one is "
+                        f"{first.shape[0]}x{first.shape[1]}: pictures of different sizes are not kept on a device; use "
+                        "CropLoader"
+                    )
+            out[part.start : part.stop] = torch.from_numpy(np.stack(pictures)).to(device)
     return out

@@ -4,37 +4,47 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
+
+import torch
 
 from posekit.inference import Network, Processes
 from posekit.training.arrays import Loader
 from posekit.training.recipes import Recipe
 
 T = TypeVar("T")
+Place = Literal["auto", "host", "device"]
 
 
 def as_loader(
-    train: Any, model: Network, recipe: Recipe, seed: int, workers: int, processes: Processes
+    train: Any,
+    model: Network,
+    recipe: Recipe,
+    seed: int,
+    workers: int,
+    processes: Processes,
+    device: torch.device,
+    crops: Place,
 ) -> tuple[Loader, bool]:
     """The loader, and whether it gives this process' parts of batches rather than whole ones."""
     if not hasattr(train, "people"):
         return train, False
     from posekit.data.crops import CropLoader
+    from posekit.data.device_crops import DeviceCropLoader, fits
 
-    loader = CropLoader(
-        train.trainable() if hasattr(train, "trainable") else train,
-        model.input_size,
-        batch_size=recipe.batch_size,
-        augmentation=recipe.augmentation,
-        shuffle=True,
-        seed=seed,
-        workers=workers,
-        drop_last=True,
-        cache_images=True,
-        protocol=getattr(model.codec, "protocol", "hrnet"),
-        share=(processes.rank, processes.size),
-    )
-    return loader, True
+    people = train.trainable() if hasattr(train, "trainable") else train
+    options: dict[str, Any] = {
+        "batch_size": recipe.batch_size,
+        "augmentation": recipe.augmentation,
+        "shuffle": True,
+        "seed": seed,
+        "drop_last": True,
+        "protocol": getattr(model.codec, "protocol", "hrnet"),
+        "share": (processes.rank, processes.size),
+    }
+    if crops == "device" or (crops == "auto" and device.type == "cuda" and fits(people, device)):
+        return DeviceCropLoader(people, model.input_size, device=device, **options), True
+    return CropLoader(people, model.input_size, workers=workers, cache_images=True, **options), True
 
 
 def describe_data(data: Any) -> dict[str, Any]:

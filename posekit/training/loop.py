@@ -45,7 +45,7 @@ from posekit.training.distributed import (
     synchronise_batch_norm,
 )
 from posekit.training.folder import RunFolder, standing
-from posekit.training.loaders import as_loader, describe_data, progress_bar, timed
+from posekit.training.loaders import Place, as_loader, describe_data, progress_bar, timed
 from posekit.training.recipes import Recipe
 
 
@@ -85,6 +85,7 @@ def fit(
     checkpoint_seconds: float = 30.0,
     workers: int = 0,
     progress: bool | None = None,
+    crops: Place = "auto",
 ) -> FitResult:
     """Train ``model`` in place; afterwards it holds the final weights (the averaged ones where the recipe averages).
 
@@ -106,6 +107,8 @@ def fit(
         checkpoint_seconds: least time between two checkpoints. The end always writes one.
         workers: processes that cut crops when ``train`` is a dataset, for each training process.
         progress: show a bar on stderr; None: when it is a terminal.
+        crops: where they are cut when ``train`` is a dataset: on the "host", or on the "device", which then holds all
+            pictures; "auto" is the device when it is a GPU and has room for pictures of one size.
 
     Raises:
         TrainingError: loss or gradient not finite, disk trouble, a folder that holds another run, or another process
@@ -114,7 +117,8 @@ def fit(
     """
     processes = inference.join(device)
     try:
-        run = _Run(model, train, recipe, Path(out_dir), seed, inference.pick_device(device), workers, processes)
+        where = inference.pick_device(device)
+        run = _Run(model, train, recipe, Path(out_dir), seed, where, workers, processes, crops)
         # Dropout draws from torch's global generator: the run seeds its own and gives the caller's back.
         with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
             run.open(resume)
@@ -196,10 +200,11 @@ class _Run:
         device: torch.device,
         workers: int,
         processes: Processes,
+        crops: Place,
     ):
         model.codec = recipe.apply_to_codec(model.codec)
         self.model, self.recipe, self.seed, self.device, self.processes = model, recipe, seed, device, processes
-        self.loader, self.cuts_parts = as_loader(train, model, recipe, seed, workers, processes)
+        self.loader, self.cuts_parts = as_loader(train, model, recipe, seed, workers, processes, device, crops)
         self.per_epoch = len(self.loader)
         if not self.per_epoch:
             raise TrainingError(f"the training set does not fill one batch of {recipe.batch_size}; use a smaller batch")
