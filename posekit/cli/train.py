@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,12 @@ def _fresh_network(options: Arguments, num_keypoints: int, *, told: bool) -> Any
 
     torch.manual_seed(options.seed)
     model = create_model(options.model, input_size=options.input_size, num_keypoints=num_keypoints)
+    fields = read_settings(options.codec)
+    known = [field.name for field in dataclasses.fields(model.codec)]
+    unknown = sorted(set(fields) - set(known))
+    if unknown:
+        raise UsageError(f"{type(model.codec).__name__} has no '{unknown[0]}'; it has {', '.join(known)}")
+    model.codec = dataclasses.replace(model.codec, **fields)
     source = options.init or options.weights
     if source:
         report = load_weights(model, source)
@@ -90,6 +97,7 @@ def add_verbs(verbs: Any) -> None:
     one.add_argument("--out", type=Path, required=True, help="folder of the run; an interrupted run goes on")
     one.add_argument("--recipe", default="quick_ce", choices=RECIPES)
     one.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a field of the recipe")
+    one.add_argument("--codec", action="append", default=[], metavar="KEY=VALUE", help="a field of the network's codec")
     first = one.add_mutually_exclusive_group()
     first.add_argument("--init", type=Path, metavar="FILE", help="first weights of the backbone, e.g. from ImageNet")
     first.add_argument("--weights", type=Path, help="first weights of all of it, ours or a published file")

@@ -55,7 +55,7 @@ def _run(
     Args:
         size: height and width of the crop.
         init: ImageNet weights of the backbone.
-        fields: options that change the recipe.
+        fields: options that change the recipe or the codec.
     """
     height, width = size
     dataset = files.split(f"{DATA}/")[1].split("/")[0]
@@ -69,7 +69,10 @@ def _run(
 
 
 def _hrnet(model: str, size: tuple[int, int] = (256, 192), *, pretrained: bool = True) -> tuple[str, str]:
-    return _run(model, "hrnet_coco", COCO, COCO_VAL, size=size, init=IMAGENET[model] if pretrained else "")
+    # The released configurations take a wider Gaussian at the larger size.
+    fields = " --codec sigma=3" if size == (384, 288) else ""
+    init = IMAGENET[model] if pretrained else ""
+    return _run(model, "hrnet_coco", COCO, COCO_VAL, size=size, init=init, fields=fields)
 
 
 # SimCC has its own targets and loss; the rest of HRNet's recipe stays.
