@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from posekit.cli.common import Arguments, UsageError, add_ledger_option, add_ver
 
 def ablate(options: Arguments) -> int:
     from posekit.experiments.ablations import ABLATIONS, CONFIRM, frozen
-    from posekit.experiments.ablations.run import RUNS, run_ablations
 
+    if options.merge:
+        return _merge(options)
     if options.list:
         every = ABLATIONS.values()
         lines = [f"{a.name:<28} {', '.join(a.claims):<5} {len(a.arms):>2} arms  {a.question}" for a in every]
@@ -25,44 +27,93 @@ def ablate(options: Arguments) -> int:
     if unknown or not names:
         what = f"there is no ablation '{unknown[0]}'" if names else "name an ablation, or all"
         raise UsageError(f"{what}; posekit ablate --list shows them")
-    chosen = [ABLATIONS[name] for name in names]
     if options.freeze:
-        frozen.freeze(chosen, options.profile)
+        frozen.freeze([ABLATIONS[name] for name in names], options.profile)
         print_result(options, frozen.read(), f"frozen for profile {options.profile}: {', '.join(names)}")
         return 0
     if options.seeds is not None and not 1 <= options.seeds <= len(CONFIRM):
         raise UsageError(f"--seeds is a number of seeds from 1 to {len(CONFIRM)}, not {options.seeds}")
+    seeds = None if options.seeds is None else CONFIRM[: options.seeds]
+    outcome = _bring(options, names, seeds) if options.bring else _run(options, names, seeds)
+    lines = _lines([outcome])
+    if outcome.open:
+        lines.append(f"{outcome.open} runs are still open; the same command goes on with them")
+    print_result(options, {"open": outcome.open, "rows": _facts([outcome])}, "\n".join(lines))
+    return 0
+
+
+def _run(options: Arguments, names: list[str], seeds: Any, **more: Any) -> Any:
+    """Train what is missing, within the budget."""
+    from posekit import inference
+    from posekit.experiments.ablations import ABLATIONS
+    from posekit.experiments.ablations.run import RUNS, run_ablations
+
     deadline = None if options.budget_minutes is None else time.time() + 60 * options.budget_minutes
 
     def show(name: str, seed: int, metrics: Any) -> None:
         print(f"{time.strftime('%H:%M:%S')}  {name}, seed {seed}: AP {metrics['AP']:.1f}", file=sys.stderr, flush=True)
 
-    outcome = run_ablations(
-        chosen,
+    more.setdefault("runs", options.out or RUNS)
+    return run_ablations(
+        [ABLATIONS[name] for name in names],
         profile=options.profile,
-        seeds=None if options.seeds is None else CONFIRM[: options.seeds],
+        seeds=seeds,
         record=options.record,
         workers=options.jobs,
         backend="ray" if options.ray else "processes",
-        device=options.device,
+        device=str(inference.pick_device(options.device)),
         deadline=deadline,
         folder=options.ledger,
-        runs=options.out or RUNS,
         on_done=show,
+        **more,
     )
-    facts = {
-        "open": outcome.open,
-        "rows": [
-            {"test": r.test, "claims": r.claims, "verdict": r.verdict, "reason": r.reason,
-             "cells": [asdict(cell) for cell in r.cells], "metrics": dict(r.metrics)}
-            for r in outcome.rows
-        ],
-    }  # fmt: skip
-    lines = [f"{r.test} ({', '.join(r.claims)}): {(r.verdict or '').upper()}. {r.reason}" for r in outcome.rows]
-    if outcome.open:
-        lines.append(f"{outcome.open} runs are still open; the same command goes on with them")
+
+
+def _bring(options: Arguments, names: list[str], seeds: Any) -> Any:
+    """Run as :func:`_run` does, go on from what the folder holds, and leave there what can be carried back."""
+    from posekit.experiments import environment
+    from posekit.experiments.ablations import carry
+    from posekit.experiments.ablations.run import RUNS
+
+    runs = carry.runs_of(environment.code_id(), options.out or RUNS)
+    asked = carry.Asked(tuple(names), options.profile, seeds, options.record)
+    every = carry.resume(options.bring, runs, asked)
+    try:
+        return _run(options, names, seeds, runs=runs, carried=True)
+    finally:  # also when a run has failed: the others are worth carrying
+        paths = carry.pack(options.bring, runs, every)
+        size = sum(path.stat().st_size for path in paths) / 1e6
+        print(f"{options.bring}: {len(paths)} archives, {size:.1f} MB, for posekit ablate --merge", file=sys.stderr)
+
+
+def _merge(options: Arguments) -> int:
+    from posekit.experiments.ablations import ABLATIONS, carry
+    from posekit.experiments.ablations.run import RUNS
+
+    merged = carry.merge(options.merge, ABLATIONS, to=options.ledger, runs=options.out or RUNS)
+    left = sum(outcome.open for outcome in merged.outcomes)
+    lines = [
+        *_lines(merged.outcomes),
+        f"{merged.rows} rows added to the ledger, made by commit {merged.commit[:10]}; {left} runs were not carried; "
+        f"runs and weights lie in {merged.folder}",
+    ]
+    facts = {"added": merged.rows, "commit": merged.commit, "open": left, "rows": _facts(merged.outcomes)}
     print_result(options, facts, "\n".join(lines))
     return 0
+
+
+def _lines(outcomes: Sequence[Any]) -> list[str]:
+    rows = [row for outcome in outcomes for row in outcome.rows]
+    return [f"{r.test} ({', '.join(r.claims)}): {(r.verdict or '').upper()}. {r.reason}" for r in rows]
+
+
+def _facts(outcomes: Sequence[Any]) -> list[dict[str, Any]]:
+    rows = [row for outcome in outcomes for row in outcome.rows]
+    return [
+        {"test": r.test, "claims": r.claims, "verdict": r.verdict, "reason": r.reason,
+         "cells": [asdict(cell) for cell in r.cells], "metrics": dict(r.metrics)}
+        for r in rows
+    ]  # fmt: skip
 
 
 def add_verbs(verbs: Any) -> None:
@@ -75,9 +126,15 @@ def add_verbs(verbs: Any) -> None:
     one.add_argument("--seeds", type=int, help="how many (the profile's)")
     one.add_argument("--jobs", type=int, default=1, help="runs at a time (1)")
     one.add_argument("--ray", action="store_true", help="spread the runs over a Ray cluster")
-    one.add_argument("--device", default="cpu", help="cpu or cuda")
+    one.add_argument("--device", default="auto", help="auto, cpu or cuda; auto takes a GPU when there is one")
     one.add_argument("--budget-minutes", type=float, help="stop then; the next call goes on")
     one.add_argument("--out", type=Path, help="folder of the runs (build/ablations)")
     one.add_argument("--freeze", action="store_true", help="fix the definitions before recorded seeds run")
     one.add_argument("--record", action="store_true", help="append to the ledger; scores the test split")
+    one.add_argument(
+        "--bring", type=Path, metavar="FOLDER",
+        help="on a borrowed machine: go on from this folder's archives, and leave there what can be carried back; with "
+        "--record, the rows are written by --merge",
+    )  # fmt: skip
+    one.add_argument("--merge", type=Path, metavar="FOLDER", help="record the runs that --bring left in a folder")
     add_ledger_option(one)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import os
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -37,11 +39,57 @@ def commit(*, clean: bool = False) -> str:
     return head
 
 
+def code_id(folder: Path = ROOT / "posekit") -> str:
+    """Git's tree id of the package's files as they are, also where there is no git: the same code has the same id.
+
+    Caches and hidden files are left out. A file that git does not know, or not like this, gives an id of no commit.
+    """
+    entries = []
+    for path in folder.iterdir():
+        if path.name.startswith(".") or path.name == "__pycache__" or path.suffix == ".pyc":
+            continue
+        if path.is_dir():
+            mode, id, order = "40000", code_id(path), path.name + "/"  # git sorts a folder as if it ended with a slash
+        else:
+            mode, order = "100755" if os.access(path, os.X_OK) else "100644", path.name
+            id = _git_hash("blob", path.read_bytes())
+        if id != _EMPTY_TREE:
+            entries.append((order.encode(), f"{mode} {path.name}\0".encode() + bytes.fromhex(id)))
+    return _git_hash("tree", b"".join(entry for _, entry in sorted(entries)))
+
+
+def commit_of(code: str) -> str:
+    """The newest commit in the history of the checkout whose package has this :func:`code_id`.
+
+    Raises:
+        LedgerError: no checkout, or there is no such commit.
+    """
+    commits = _git("rev-list", "HEAD").splitlines()
+    trees = _git("cat-file", "--batch-check=%(objectname)", given="".join(f"{c}:posekit\n" for c in commits))
+    for commit_id, tree in zip(commits, trees.splitlines()):
+        if tree == code:
+            return commit_id
+    raise LedgerError(
+        f"no commit here has the code {code[:10]} that the runs were made with; check out the branch they came from, "
+        "or repeat them from a commit"
+    )
+
+
+def _git_hash(kind: str, content: bytes) -> str:
+    return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
+
+
+_EMPTY_TREE = _git_hash("tree", b"")
+
+
 def versions(packages: Sequence[str] = ()) -> dict[str, str]:
-    """Python, posekit, torch, numpy and the named packages."""
+    """Python, posekit, torch, numpy and the named packages; "absent" where one is not installed."""
     found = {"python": platform.python_version(), "posekit": posekit.__version__}
     for name in ("torch", "numpy", *packages):
-        found[name] = importlib.metadata.version(name)
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "absent"
     return found
 
 
@@ -62,9 +110,9 @@ def _processor() -> str:
     return platform.machine()
 
 
-def _git(*arguments: str) -> str:
+def _git(*arguments: str, given: str | None = None) -> str:
     try:
-        result = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+        result = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, input=given)
     except (OSError, subprocess.CalledProcessError):
         raise LedgerError("the package does not lie in a git checkout; record from a clone of the repository") from None
     return result.stdout.rstrip("\n")

@@ -55,8 +55,6 @@ def annotation_records(index: int, scene: Scene, rendered: Rendered) -> list[dic
     (17; see `HIDDEN_BY`), ``occlusion`` (share of the keypoints in the picture that others or things hide), and
     ``look`` (skin tone 0 fair to 9 deep, hair, build).
     """
-    from pycocotools import mask as rle
-
     H, W = scene.size
     records = []
     for k, person in enumerate(scene.people):
@@ -64,7 +62,6 @@ def annotation_records(index: int, scene: Scene, rendered: Rendered) -> list[dic
         area = int(mask.sum())
         if area == 0:
             continue
-        code = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
         v = rendered.visibility[k]
         marked = int((v == 2).sum()) >= MIN_VISIBLE and area >= MIN_AREA * H * W
         points = np.column_stack([np.round(rendered.keypoints[k], 4), v]) * (v > 0)[:, None] * marked
@@ -76,9 +73,9 @@ def annotation_records(index: int, scene: Scene, rendered: Rendered) -> list[dic
             "iscrowd": 0,
             "keypoints": [int(c) if c == int(c) else float(c) for c in points.ravel()],
             "num_keypoints": int((v > 0).sum()) if marked else 0,
-            "bbox": [float(c) for c in rle.toBbox(code)],
+            "bbox": mask_box(mask),
             "area": float(area),
-            "segmentation": {"size": [H, W], "counts": code["counts"].decode("ascii")},
+            "segmentation": {"size": [H, W], "counts": run_lengths(mask)},
             "yaw": round(float(scene.yaw[k]), 6),
             "pose": scene.poses[k],
             "joints": np.round(scene.joints[k], 5).tolist(),
@@ -90,3 +87,31 @@ def annotation_records(index: int, scene: Scene, rendered: Rendered) -> list[dic
             },
         })  # fmt: skip
     return records
+
+
+def mask_box(mask: np.ndarray) -> list[float]:
+    """(H, W) bool, not empty -> the box x, y, width, height that holds every pixel."""
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    return [float(v) for v in (columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1)]
+
+
+def run_lengths(mask: np.ndarray) -> str:
+    """(H, W) bool -> COCO's compressed run lengths: columns first, the first run is outside.
+
+    From the third on, a run is written as its difference to the one before the last; numbers as groups of five bits,
+    lowest first, each a character from "0" on, whose sixth bit says that another follows.
+    """
+    column = mask.ravel(order="F")
+    turns = np.flatnonzero(column[1:] != column[:-1]) + 1
+    first = [0] if column[0] else []
+    runs = np.diff(np.concatenate([[0], first, turns, [column.size]]).astype(np.int64))
+    runs[3:] -= runs[1:-2].copy()
+    text = bytearray()
+    for number in runs.tolist():
+        while True:
+            bits, number = number & 31, number >> 5  # arithmetic: a negative number ends in ones
+            more = number != (-1 if bits & 16 else 0)
+            text.append(48 + bits + 32 * more)
+            if not more:
+                break
+    return text.decode("ascii")

@@ -37,15 +37,15 @@ def build(config: Mapping[str, Any], seed: int) -> Any:
     return net
 
 
-def dataset(config: Mapping[str, Any], split: str) -> Mannequin:
-    """A split of Mannequin as a configuration asks for it."""
+def dataset(config: Mapping[str, Any], split: str, *, device: str = "cpu") -> Mannequin:
+    """A split of Mannequin as a configuration asks for it; a GPU draws it where it is not there yet."""
     data = config["data"]
     if data["generator"] != GENERATOR:
         raise LedgerError(
             f"the run used generation {data['generator']} of Mannequin and this version draws generation {GENERATOR}; "
             "check out the run's commit to repeat it"
         )
-    return Mannequin(split, level=data["level"], view=data["view"], scenes=data["scenes"][split])  # type: ignore[arg-type]
+    return Mannequin(split, level=data["level"], view=data["view"], scenes=data["scenes"][split], device=device)
 
 
 def run_arm(
@@ -64,6 +64,7 @@ def run_arm(
         config: of :meth:`posekit.experiments.ablations.Arm.config`.
         split: that the trained network is scored on; "test" only for what is recorded.
         folder: of the run; its ``result.json`` is returned at once when it is there.
+        device: "cpu" or "cuda": trains, scores and draws what is missing of the dataset.
         deadline: of ``time.time()``; training stops at the next record after it.
 
     Returns:
@@ -90,10 +91,10 @@ def run_arm(
     net = build(config, seed)
     with torch.enable_grad():
         training.fit(
-            net, dataset(config, "train"), None, recipe, out_dir=folder, seed=seed, device=device, progress=False,
-            on_log=log, checkpoint_seconds=20,
+            net, dataset(config, "train", device=device), None, recipe, out_dir=folder, seed=seed, device=device,
+            progress=False, on_log=log, checkpoint_seconds=20,
         )  # fmt: skip
-    numbers, intervals = score_variants(net, dataset(config, split), device=device)
+    numbers, intervals = score_variants(net, dataset(config, split, device=device), device=device)
     numbers["parameters"] = float(sum(parameter.numel() for parameter in net.parameters()))
     result = {
         "metrics": numbers,

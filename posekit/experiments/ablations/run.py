@@ -47,6 +47,8 @@ def run_ablations(
     deadline: float | None = None,
     folder: Path | None = None,
     runs: Path = RUNS,
+    carried: bool = False,
+    commit: str | None = None,
     on_done: Callable[[str, int, Metrics], None] = lambda name, seed, metrics: None,
 ) -> Outcome:
     """Train what is missing and compare.
@@ -62,6 +64,9 @@ def run_ablations(
         workers, backend, deadline: as of :func:`posekit.experiments.ablations.sweep.sweep`.
         folder: ledger folder; ``data/ledger`` by default.
         runs: folder of the runs, shared by all ablations.
+        carried: with ``record``, leave the rows to the machine that the runs are carried to
+            (:mod:`posekit.experiments.ablations.carry`); no checkout is needed here.
+        commit: of the code that made runs which lie there already; the checked-out one by default.
         on_done: called with a text, the seed and the metrics of every finished run.
 
     Raises:
@@ -72,7 +77,8 @@ def run_ablations(
         raise LedgerError(f"there is no profile '{profile}'; there are {', '.join(PROFILES)}")
     seeds = tuple(CONFIRM[: max(PROFILES[profile].seeds, 2)] if seeds is None else seeds)
     folder = folder or environment.DATA / "ledger"
-    commit = environment.commit(clean=True) if record else ""
+    write = record and not carried
+    head = environment.commit(clean=True) if write else ""
     if record:
         for ablation in ablations:
             frozen.check(ablation, profile, seeds)
@@ -92,8 +98,8 @@ def run_ablations(
     def done(job: Job, result: dict[str, Any]) -> None:
         key, name = names[job.folder]
         found.setdefault(key, {})[job.seed] = result["metrics"]
-        if record:
-            ledger.append(folder, [_training_row(job, key, name, result, profile, commit, speaks[key])])
+        if write:
+            ledger.append(folder, [_training_row(job, key, name, result, profile, commit or head, speaks[key])])
         on_done(name, job.seed, result["metrics"])
 
     jobs.sort(key=lambda item: list(seeds).index(item[2].seed))
@@ -103,7 +109,7 @@ def run_ablations(
     for ablation in ablations:
         arms = {name: ledger.config_hash(config) for name, config in ablation.configs(profile).items()}
         if all(seed in found.get(key, {}) for key in arms.values() for seed in seeds) and len(seeds) > 1:
-            rows.append(_comparison(ablation, profile, seeds, found, folder if record else None, commit))
+            rows.append(_comparison(ablation, profile, seeds, found, folder if write else None, head))
     return Outcome(rows, found, left)
 
 

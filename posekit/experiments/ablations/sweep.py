@@ -20,6 +20,7 @@ from posekit.experiments.ledger import LedgerError
 from posekit.training.provenance import write_json
 
 TRIES = 3
+GRACE = 30.0  # seconds after the deadline until a run that draws data or scores is stopped
 Backend = Literal["processes", "ray"]
 
 
@@ -69,7 +70,8 @@ def sweep(
 
     Args:
         workers: runs at a time.
-        deadline: of ``time.time()``; no run starts after it, and running ones stop at their next record.
+        deadline: of ``time.time()``; no run starts after it, running ones stop at their next record, and whatever
+            still runs ``GRACE`` seconds later is ended; the next call goes on from its checkpoint.
         on_done: called in this process with every result, also those that were there already.
 
     Returns:
@@ -98,6 +100,8 @@ def _with_processes(jobs: list[Job], workers: int, deadline: float | None, on_do
                 job, attempt = waiting.pop(0)
                 running[_start(job, deadline)] = job, attempt
             time.sleep(0.2)
+            if deadline is not None and time.time() > deadline + GRACE:
+                return len(waiting) + len(running)
             for process in [process for process in running if process.poll() is not None]:
                 job, attempt = running.pop(process)
                 if job.result is not None:
@@ -111,6 +115,8 @@ def _with_processes(jobs: list[Job], workers: int, deadline: float | None, on_do
     finally:
         for process in running:
             process.terminate()
+        for process in running:
+            process.wait()
     return len(waiting)
 
 
@@ -132,7 +138,7 @@ def _with_ray(jobs: list[Job], workers: int, deadline: float | None, on_done: An
     from posekit.experiments.ablations.worker import work
 
     ray.init(ignore_reinit_error=True, log_to_driver=False)
-    needs = {"num_gpus": 1} if any(job.device.startswith("cuda") for job in jobs) else {"num_cpus": 1}
+    needs: dict[str, Any] = {"num_gpus": 1} if any(job.device.startswith("cuda") for job in jobs) else {"num_cpus": 1}
     remote = ray.remote(**needs, max_retries=TRIES - 1, retry_exceptions=False)(work)
     waiting = list(jobs)
     running: dict[Any, Job] = {}
@@ -152,7 +158,7 @@ def _with_ray(jobs: list[Job], workers: int, deadline: float | None, on_done: An
             waiting.append(job)
         else:
             write_json(job.folder / "result.json", result)
-            on_done(job, result)
+            on_done(job, job.result)
     return len(waiting)
 
 
