@@ -17,7 +17,7 @@ from posekit import inference, metrics
 from posekit.data import Mannequin, read_image
 from posekit.data.mannequin.difficulty import LEVELS
 
-ARTEFACTS = {"noise": 14.0, "blur": 1.5}
+NOISE, BLUR = 14.0, 1.5  # of pictures with artefacts
 HIDDEN = 5  # labelled keypoints out of sight that make a person "partly hidden"
 WORST = "worst"
 
@@ -59,7 +59,9 @@ def cases(
         root: of Mannequin's caches.
     """
     clean = _answers(net, Mannequin("test", level=level, scenes=scenes, root=root))
-    harsh = _answers(net, Mannequin("test", level=replace(LEVELS[level], **ARTEFACTS), scenes=scenes, root=root))
+    harsh = _answers(
+        net, Mannequin("test", level=replace(LEVELS[level], noise=NOISE, blur=BLUR), scenes=scenes, root=root)
+    )
     rng = np.random.default_rng(seed)
     drawn = {}
     for kind, (answers, rows) in _kinds(clean, harsh).items():

@@ -151,7 +151,8 @@ def verify(rows: int = 3, *, seed_from: str | None = None, folder: Path | None =
     if rows < 1:
         raise ValueError(f"{rows} rows cannot be run again; ask for at least 1")
     # A row that was recorded again is history: the newest of a test, scope and seed is the one that stands.
-    recorded = {(row.test, row.scope, row.arm, row.seed): row for row in ledger.read(folder or environment.DATA / "ledger")}
+    rows_there = ledger.read(folder or environment.DATA / "ledger")
+    recorded = {(row.test, row.scope, row.arm, row.seed): row for row in rows_there}
     text = seed_from if seed_from is not None else environment.commit()
     order = sorted(recorded.values(), key=lambda row: hashlib.sha256((text + row.digest).encode()).digest())
     return [rerun(row) for row in order[:rows]]

@@ -132,7 +132,7 @@ The root mean square is larger than the mean distance (3.061 px), as it always i
             because={
                 "a": "put s = 1 and k = 1 into the formula for b; a switch that is right at stride 4 was copied along",
                 "c": "it is not an error like the others: it has the same sign for every joint of every person, so "
-                "nothing averages it out, and strict thresholds on small people notice half a pixel",
+                "nothing averages it out, and strict thresholds notice half a pixel of a small crop",
                 "d": "the shift is counted in cells and each adds s/2 pixels; at stride 1 two cells leave a whole "
                 "pixel where no shift leaves none",
             },
@@ -140,7 +140,7 @@ The root mean square is larger than the mean distance (3.061 px), as it always i
         solution="""**b.** The bias is (s - 1)/2 - k s/2 pixels. At s = 1 that is 0 without a shift and -1/2 with one:
 the shift repairs a fault that maps at stride 1 do not have.
 
-Whether half a pixel can be seen in AP depends on the size of the people; the ledger's row U02 asks just that.""",
+Whether half a pixel can be seen in AP depends on the size of the crop; the ledger's row U02 asks just that.""",
         answer="b",
         wrong=(("a", "s = 1"), ("c", "same sign"), ("d", "counted in cells"), ("e", "not among"), (2, "not among")),
         praise="a bias of half a pixel is small, and it is the same for everybody",

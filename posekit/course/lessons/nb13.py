@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from posekit.experiments import Cell, Line, claims, lines
+from posekit import create_model
+from posekit.experiments import Cell, Line, claims, gallery, lines, robustness
 from posekit.experiments.ablations.analysis import POWER
 from posekit.experiments.environment import DATA
 from posekit.experiments.forest import BLUE, LOOKS, NUMBER, OCHRE, forest_figure, look, points_of
-from posekit.viz import INK, MUTED
+from posekit.viz import INK, MUTED, reports
 
 SOURCES = ("HRNet slides", "DPN slides", "SRPose read-me", "users")
 KINDS = ("exact", "bound", "controlled", "trained", "paper")
@@ -210,3 +211,20 @@ def detectable_figure() -> Any:
         axis.set_ticks([0.1, 0.3, 1, 3, 10, 30], ["0.1", "0.3", "1", "3", "10", "30"])
         axis.set_ticks([], minor=True)
     return figure
+
+
+def gallery_figure(*, scenes: int, seed: int = 0) -> Any:
+    """Answers of the course's own network on random people of every kind, and its five worst.
+
+    Args:
+        scenes: of Mannequin's test split that are looked at.
+        seed: of the draw.
+    """
+    net = create_model(robustness.NETWORK, weights="mannequin")
+    return reports.gallery(gallery.cases(net, level=robustness.LEVEL, scenes=scenes, seed=seed))
+
+
+def robustness_figure() -> Any:
+    """AP of the same network, one panel for each knob of Mannequin, as recorded in ``data/runs``."""
+    points, _ = robustness.read()
+    return reports.robustness(points)
