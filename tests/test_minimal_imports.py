@@ -40,13 +40,14 @@ ROOMS = (
 NEVER = {"cv2", "matplotlib", "pycocotools", "papermill", "IPython", "ipywidgets", "nbformat", "seaborn", "anywidget"}
 
 REFUSER = """
-import importlib.abc, sys
+import sys
+from importlib.machinery import PathFinder
 REFUSED = frozenset({names!r})
-class Refuser(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in REFUSED:
-            raise ModuleNotFoundError(f"No module named {{name!r}} (refused)", name=name)
-sys.meta_path.insert(0, Refuser())
+class Poor(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in REFUSED else super().find_spec(name, path, target)
+sys.meta_path[:] = [Poor if finder is PathFinder else finder for finder in sys.meta_path]
 """
 
 
@@ -83,9 +84,9 @@ def elsewhere(tmp_path_factory):
     return run
 
 
-def test_the_refuser_refuses(elsewhere):
-    code = "import torch, scipy, PIL\ntry:\n    import cv2\nexcept ModuleNotFoundError as e:\n    print(e)"
-    assert "refused" in elsewhere("-c", code)
+def test_what_is_refused_is_not_there(elsewhere):
+    code = "import scipy, PIL\ntry:\n    import cv2\nexcept ModuleNotFoundError as e:\n    print(e)"
+    assert elsewhere("-c", code).strip() == "No module named 'cv2'"
 
 
 def test_every_module_but_the_course_can_be_imported(elsewhere):
