@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from posekit import analysis
+from posekit import analysis, create_model, list_models
 from posekit.analysis import Layer
+from posekit.codecs.associative_embedding import TagMaps
+
+TINY = [name for name in list_models() if name.startswith("tiny_")]
 
 
 class Mixed(nn.Module):
@@ -75,6 +78,19 @@ def test_parameters_are_split_and_the_network_is_left_alone():
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("name", TINY)
+def test_layers_add_up_to_the_network(name):
+    model = create_model(name)
+    for cost in analysis.complexities(model).values():
+        assert sum(layer.params for layer in cost.layers) == cost.params == sum(p.numel() for p in model.parameters())
+        assert sum(layer.count for layer in cost.layers) == pytest.approx(cost.count, rel=1e-12)
+        parts = {"backbone": cost.params_backbone, "other": cost.params_other}
+        parts["training-only"] = cost.params_training_only
+        for part, params in parts.items():
+            assert sum(layer.params for layer in cost.layers if layer.part == part) == params
+        assert not any(layer.count for layer in cost.layers if layer.part == "training-only")
+
+
 def chain(dilations, kernel):
     channels = [3] + [2] * len(dilations)
     layers = []
@@ -112,6 +128,100 @@ def test_strides_pooling_and_start_against_the_gradient():
     assert (columns[0] + columns[-1]) / 2 == reach.start + 5 * reach.jump
 
 
+def whole(field, size):
+    return (field.height, field.width) == tuple(size) and field.clipped and field.mask.all()
+
+
+@pytest.mark.parametrize("name", [*TINY, "tiny_hrnet with psa"])
+def test_every_network_has_a_receptive_field(name):
+    name, _, attention = name.partition(" with ")
+    model = create_model(name, **({"attention": attention} if attention else {}))
+    field = analysis.receptive_field(model, input_size=model.input_size)
+    assert whole(field, model.input_size), "all of the small networks see a crop of their own size whole"
+
+
+@pytest.mark.parametrize(("dilations", "size"), [("decreasing", 275), ("ones", 67)])
+def test_small_dpn_sees_what_its_dilations_say(dilations, size):
+    field = analysis.receptive_field(create_model("tiny_dpn", dilations=dilations), input_size=(size + 13, size + 29))
+    assert (field.height, field.width, field.clipped) == (size, size, False)
+
+
+class Gated(nn.Module):
+    """Thirty gates in a row, each looking one pixel further: a product of 2^30 factors, and a difference of two."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(30))
+
+    def forward(self, x):
+        for conv in self.convs:
+            x = x * torch.sigmoid(conv(x)) + x * conv(x)
+        return x - x.neg()
+
+
+def test_gates_neither_overflow_nor_cancel():
+    field = analysis.receptive_field(Gated(), input_size=(65, 67))
+    assert (field.height, field.width, field.clipped) == (61, 61, False)
+
+
+class Windows(nn.Module):
+    """Attention inside windows of 4x4, written with products and a softmax, or with torch's function."""
+
+    def __init__(self, fused):
+        super().__init__()
+        self.fused, self.qkv = fused, nn.Conv2d(3, 6, 1)
+
+    def forward(self, x):
+        h, w = x.shape[2] // 4, x.shape[3] // 4
+        x = self.qkv(x).view(6, h, 4, w, 4).permute(1, 3, 2, 4, 0).reshape(h * w, 16, 6)
+        query, key, value = x.split(2, dim=-1)
+        if self.fused:
+            x = nn.functional.scaled_dot_product_attention(query, key, value)
+        else:
+            x = (query @ key.transpose(1, 2)).softmax(-1) @ value
+        return x.view(h, w, 4, 4, 2).permute(4, 0, 2, 1, 3).reshape(1, 2, 4 * h, 4 * w)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_attention_joins_its_tokens_and_no_others(fused):
+    field = analysis.receptive_field(Windows(fused), input_size=(24, 16), cell=(9, 5))
+    inside = torch.zeros(24, 16, dtype=torch.bool)
+    inside[8:12, 4:8] = True
+    assert (field.mask == inside.numpy()).all() and not field.clipped
+
+
+def test_vectors_see_what_any_of_them_sees():
+    head = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.Flatten(), nn.Linear(2 * 20 * 12, 4))
+    assert whole(analysis.receptive_field(head, input_size=(20, 12)), (20, 12))
+
+
+class Tagged(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.heatmaps, self.tags = nn.Conv2d(3, 2, 5, padding=2), nn.Conv2d(3, 2, 1)
+
+    def forward(self, x):
+        return TagMaps(self.heatmaps(x), self.tags(x))
+
+
+def test_of_heatmaps_and_tags_the_heatmaps_count():
+    assert analysis.receptive_field(Tagged(), input_size=(16, 16)).height == 5
+
+
+@pytest.mark.parametrize(("factor", "says"), [(0.0, "zero everywhere"), (1e308, "not finite")])
+def test_a_field_that_cannot_be_read_is_an_error(factor, says):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 3, padding=1)
+
+        def forward(self, x):
+            return self.conv(x) * factor * factor
+
+    with pytest.raises(ValueError, match=says):
+        analysis.receptive_field(Scaled(), input_size=(8, 8))
+
+
 def test_effective_field_lies_inside_the_theoretical_one():
     torch.manual_seed(0)
     net = chain([4, 2, 1], 3).train()
@@ -137,5 +247,8 @@ def test_bad_arguments_are_named():
         analysis.complexity(Mixed(), (32, 24), "flops")
     with pytest.raises(ValueError, match="input_size"):
         analysis.complexity(Mixed())
-    with pytest.raises(ValueError, match="no map"):
-        analysis.receptive_field(nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten()), input_size=(8, 8))
+    vectors = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten())
+    with pytest.raises(ValueError, match="no cell"):
+        analysis.receptive_field(vectors, input_size=(8, 8), cell=(0, 0))
+    with pytest.raises(ValueError, match="needs maps"):
+        analysis.receptive_field(nn.Sequential(nn.Conv2d(3, 2, 1), nn.Unflatten(1, (1, 2))), input_size=(8, 8))

@@ -59,13 +59,18 @@ class Operation:
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One module's own parameters and count, without its children's."""
+    """One module's own parameters and count, without its children's.
+
+    ``part`` is "backbone", "other" or "training-only", as in :class:`Complexity`. A module that evaluation never calls
+    has no output shape and no count.
+    """
 
     name: str
     type: str
     params: int
     count: float
     output_shape: tuple[int, ...]
+    part: str = "other"
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,8 @@ class Complexity:
         params_training_only: those of the parts named as running in training alone.
         params_unused: those that no operation of the forward pass read (training-only parts, dead parameters).
         count: multiply-adds as the convention counts them, for one picture.
-        layers: per module, in the order of the first call.
+        layers: per module, in the order of the first call, then the modules with parameters that are never called;
+            their parameters and counts add up to ``params`` and ``count``.
     """
 
     convention: str
@@ -156,6 +162,17 @@ def complexities(
     backbone = sum(n for name, n in sizes.items() if name.startswith("backbone.") and name not in trained)
     total, extra = sum(sizes.values()), sum(sizes[name] for name in trained)
     modules = dict(model.named_modules())
+    own: dict[str, list[str]] = {}
+    for name in sizes:
+        own.setdefault(name.rpartition(".")[0], []).append(name)
+    shapes |= {name: () for name in own if name not in shapes}
+
+    def layer(name: str, count: float) -> LayerCost:
+        mine = own.get(name, [])
+        extra = any(key in trained for key in mine)
+        part = "training-only" if extra else "backbone" if f"{name}.".startswith("backbone.") else "other"
+        return LayerCost(name, type(modules[name]).__name__, sum(sizes[key] for key in mine), count, shapes[name], part)
+
     found: dict[str, Complexity] = {}
     for convention in conventions:
         cost: dict[str, float] = {}
@@ -170,14 +187,9 @@ def complexities(
             params_training_only=extra,
             params_unused=sum(n for name, n in sizes.items() if name not in used),
             count=sum(cost.values()),
-            layers=tuple(_layer(name, modules[name], cost.get(name, 0), shape) for name, shape in shapes.items()),
+            layers=tuple(layer(name, cost.get(name, 0)) for name in shapes),
         )
     return found
-
-
-def _layer(name: str, module: nn.Module, count: float, shape: tuple[int, ...]) -> LayerCost:
-    params = sum(parameter.numel() for parameter in module.parameters(recurse=False))
-    return LayerCost(name, type(module).__name__, params, count, shape)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from posekit.analysis.modes import evaluating
+from posekit.codecs.associative_embedding import TagMaps
 
 
 @dataclass(frozen=True)
@@ -98,19 +99,22 @@ def receptive_field(
     """The theoretical receptive field.
 
     Of a list of layers by arithmetic. Of a network by one backward pass in which every weight is positive, every
-    activation and normalisation passes its input on, and pooling averages: no two paths can cancel, so a pixel has a
-    gradient exactly when some path joins it to the output. Attention joins everything.
+    activation and normalisation passes its input on, pooling averages, and whatever multiplies, divides or subtracts
+    two features (gates, attention) adds them: no two paths can cancel, so a pixel has a gradient exactly when some
+    path joins it to the output. A softmax joins what it sums over, attention all of its tokens.
 
     Args:
-        model: a network from (B, 3, H, W) to maps, a list of maps (the last counts), or a list of :class:`Layer`.
+        model: a network from (B, 3, H, W) to maps, a list of maps (the last counts), heatmaps with tags (the heatmaps
+            count), vectors (the union over all of them), or a list of :class:`Layer`.
         input_size: (height, width) of the probe's input; must exceed the field to show it whole.
-        cell: (row, column) of the output cell; the middle by default.
+        cell: (row, column) of the output cell; the middle by default. Vectors have none.
 
     Returns:
         :class:`Reach` of a list's last layer, or :class:`Field` of a network. The network is left as it was.
 
     Raises:
-        ValueError: an empty list, or a network whose output is no map.
+        ValueError: an empty list, an output that is neither maps nor vectors, a cell of vectors, or gradients that are
+            zero everywhere or not finite.
     """
     if not isinstance(model, nn.Module):
         if not model:
@@ -123,7 +127,7 @@ def receptive_field(
         buffers = {n: b.double() if b.is_floating_point() else b for n, b in model.named_buffers()}
         output = torch.func.functional_call(model, {**parameters, **buffers}, (probe,))
         (gradient,) = torch.autograd.grad(_cell_sum(output, cell), probe)
-    return _field(gradient[0].abs().sum(0).numpy() > 0)
+    return _field(_some(_finite(gradient)) > 0)
 
 
 def effective_receptive_field(
@@ -142,10 +146,13 @@ def effective_receptive_field(
     Args:
         model: a network with its own weights; left as it was.
         input_size: (height, width).
-        cell: (row, column) of the output cell; the middle by default.
+        cell: (row, column) of the output cell; the middle by default. Vectors have none: the sum of all is taken.
         samples: number of random inputs (standard normal) to average over.
         seed: of the inputs.
         inputs: (N, C, H, W) pictures to use instead.
+
+    Raises:
+        ValueError: as of :func:`receptive_field`.
     """
     if inputs is None:
         generator = torch.Generator().manual_seed(seed)
@@ -155,8 +162,8 @@ def effective_receptive_field(
         for picture in inputs:
             probe = picture[None].detach().clone().requires_grad_(True)
             (gradient,) = torch.autograd.grad(_cell_sum(model(probe), cell), probe)
-            total += gradient[0].abs().sum(0).double().numpy()
-    return total / max(total.sum(), np.finfo(float).tiny)
+            total += _finite(gradient)
+    return total / _some(total).sum()
 
 
 def effective_size(field: np.ndarray, share: float = 0.95) -> float:
@@ -181,13 +188,28 @@ def live_tap_share(dilation: int, map_size: tuple[int, int], *, kernel: int = 3)
 
 
 class _Positive(TorchFunctionMode):
-    """Lets every path through: activations and normalisations become the identity, pooling an average."""
+    """Lets every path through: what a function does to its input is replaced by a sum over what it depends on."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = getattr(function, "__name__", "")
         if name in _IDENTITIES:
             return args[0]
+        if name in _SOFTMAXES:
+            dim = kwargs.get("dim", args[1] if len(args) > 1 else -1)
+            return args[0] + args[0].mean(dim, keepdim=True)
+        if name in _PAIRS and _features(args[:2]):
+            return args[0] + args[1]
+        if name in _PAIRS_IN_PLACE and _features(args[:2]):
+            return args[0].add_(args[1])
+        if name in _PRODUCTS and _features(args[:2]):  # (.., M, K) and (.., K, N) -> (.., M, N)
+            return args[0].mean(-1, keepdim=True) + args[1].mean(-2, keepdim=True)
+        if name == "scaled_dot_product_attention":  # a token's own query, and every key and value: (.., N, C)
+            query, key, value = (*args, *(kwargs[k] for k in ("query", "key", "value") if k in kwargs))[:3]
+            joined = key.mean((-2, -1), keepdim=True) + value.mean(-2, keepdim=True)
+            return query.mean(-1, keepdim=True) + joined
+        if name == "adaptive_max_pool2d":
+            return F.adaptive_avg_pool2d(args[0], kwargs.get("output_size", args[1] if len(args) > 1 else None))
         if name in ("max_pool2d", "boolean_dispatch", "max_pool2d_with_indices"):
             kernel, stride, padding = (*args[1:4], None, None, None)[:3]
             kernel = kwargs.get("kernel_size", kernel)
@@ -198,8 +220,21 @@ class _Positive(TorchFunctionMode):
 
 
 _ACTIVATIONS = ("relu", "relu_", "relu6", "leaky_relu", "prelu", "elu", "gelu", "silu", "sigmoid", "tanh", "hardswish")
-_NORMALISATIONS = ("batch_norm", "layer_norm", "group_norm", "dropout", "softmax", "log_softmax")
-_IDENTITIES = frozenset((*_ACTIVATIONS, *_NORMALISATIONS))
+_NORMALISATIONS = ("batch_norm", "layer_norm", "group_norm", "dropout")
+_IDENTITIES = frozenset((*_ACTIVATIONS, *_NORMALISATIONS, "hardsigmoid", "hardtanh", "neg", "__neg__"))
+_SOFTMAXES = frozenset(("softmax", "log_softmax"))
+_PAIRS = frozenset(
+    f"{left}{name}{right}"
+    for left, right in (("", ""), ("__", "__"))
+    for name in ("mul", "multiply", "div", "truediv", "true_divide", "sub", "subtract")
+)
+_PAIRS_IN_PLACE = frozenset(("mul_", "__imul__", "div_", "__itruediv__", "sub_", "__isub__"))
+_PRODUCTS = frozenset(("matmul", "__matmul__", "bmm", "mm"))
+
+
+def _features(pair: Sequence[object]) -> bool:
+    """Whether both depend on the picture; a weight or a number does not."""
+    return len(pair) == 2 and all(isinstance(one, Tensor) and one.requires_grad for one in pair)
 
 
 def _in_channels(model: nn.Module) -> int:
@@ -209,17 +244,39 @@ def _in_channels(model: nn.Module) -> int:
     raise ValueError("the network has no convolution, so the number of its input channels is not known")
 
 
-def _cell_sum(output: Tensor | Sequence[Tensor], cell: tuple[int, int] | None) -> Tensor:
-    maps = output if isinstance(output, Tensor) else output[-1]
-    if maps.ndim != 4:
-        raise ValueError(f"a receptive field needs maps (B, K, h, w), and there is no map in {tuple(maps.shape)}")
-    row, column = cell or (maps.shape[2] // 2, maps.shape[3] // 2)
-    return maps[0, :, row, column].sum()
+def _cell_sum(output: Tensor | TagMaps | Sequence[Tensor], cell: tuple[int, int] | None) -> Tensor:
+    """What is differentiated: one cell of the last maps, or the sum of all vectors."""
+    if isinstance(output, TagMaps):
+        output = output.heatmaps
+    parts = [output] if isinstance(output, Tensor) else list(output)
+    maps = parts[-1]
+    if maps.ndim == 4:
+        row, column = cell or (maps.shape[2] // 2, maps.shape[3] // 2)
+        return maps[0, :, row, column].sum()
+    if not all(part.ndim in (2, 3) for part in parts):
+        raise ValueError(
+            f"a receptive field needs maps (B, K, h, w) or vectors (B, N) or (B, K, N), not {tuple(maps.shape)}"
+        )
+    if cell is not None:
+        raise ValueError(f"the network's output {tuple(maps.shape)} is no map and has no cell; leave cell out")
+    return torch.stack([part[0].sum() for part in parts]).sum()
+
+
+def _finite(gradient: Tensor) -> np.ndarray:
+    """(1, C, H, W) -> absolute values summed over channels, (H, W)."""
+    found = gradient[0].abs().sum(0).double().numpy()
+    if not np.isfinite(found).all():
+        raise ValueError("the receptive field is unknown: the gradient at the input is not finite")
+    return found
+
+
+def _some(found: np.ndarray) -> np.ndarray:
+    if not found.any():
+        raise ValueError("the receptive field is empty: the gradient at the input is zero everywhere")
+    return found
 
 
 def _field(mask: np.ndarray) -> Field:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return Field(0, 0, False, mask)
     clipped = bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
     return Field(int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1, clipped, mask)

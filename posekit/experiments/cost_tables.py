@@ -75,6 +75,7 @@ def network_json(name: str, cost: Complexity, *, layers: bool = False) -> dict[s
             {
                 "name": layer.name,
                 "type": layer.type,
+                "part": layer.part,
                 "params": layer.params,
                 "count": layer.count,
                 "output_shape": list(layer.output_shape),
@@ -103,7 +104,7 @@ def _layer_lines(cost: Complexity) -> list[str]:
     width = max(len(layer.name) for layer in rows) + 2
     lines = [f"  {'module':<{width}}{'type':<18}{'parameters':>11}{'mega':>10}  output ({cost.convention})"]
     for layer in rows:
-        shape = "x".join(map(str, layer.output_shape[1:]))
+        shape = "x".join(map(str, layer.output_shape[1:])) or ("training only" if layer.part == "training-only" else "")
         lines.append(
             f"  {layer.name:<{width}}{layer.type:<18}{layer.params:>11,}{layer.count / 1e6:>10.2f}  {shape}"
         )  # fmt: skip

@@ -383,7 +383,9 @@ def resolutions(name: str) -> list[int]:
     """Heights of the maps along a network's convolutions, 256x192 crops, repeats left out."""
     with torch.device("meta"):
         model = create_model(name)
-    heights = [layer.output_shape[2] for layer in complexity(model).layers if "Conv" in layer.type]
+    heights = [
+        layer.output_shape[2] for layer in complexity(model).layers if "Conv" in layer.type and layer.output_shape
+    ]
     return [h for i, h in enumerate(heights) if i == 0 or h != heights[i - 1]]
 
 
