@@ -107,14 +107,15 @@ def create_model(
         name: one of :func:`list_models`.
         num_keypoints: keypoints to predict.
         input_size: (height, width) in pixels; None is the builder's own, the papers' size.
-        weights: a file that :func:`posekit.load_weights` reads, or "mannequin" for the small one trained here.
+        weights: a file of the whole network that :func:`posekit.load_weights` reads, or "mannequin" for the small
+            one trained here.
         options: the builder's own, such as ``exchange="final"``; ``model_options(name)`` lists them.
 
     Returns:
         The network in ``train()`` mode, weights channels-last, with ``codec``, ``input_size`` and ``config``.
 
     Raises:
-        ModelError: unknown name or option, a size the strides do not allow, weights that do not fit.
+        ModelError: unknown name or option, a size the strides do not allow, weights that do not fit or lack the head.
     """
     if name not in BUILDERS:
         raise ModelError(f"no network is called {name!r}; {_close(name, BUILDERS)}")
@@ -127,7 +128,7 @@ def create_model(
         raise ModelError(f"{name} needs at least one keypoint, got num_keypoints={num_keypoints}")
     builder = BUILDERS[name]
     default = inspect.signature(builder).parameters["input_size"].default
-    size = tuple(int(n) for n in (default if input_size is None else input_size))
+    size = whole_pixels(name, default if input_size is None else input_size)
     try:
         model = builder(num_keypoints=int(num_keypoints), input_size=size, **options)
         check_size(size, model.size_multiple, name)
@@ -139,8 +140,31 @@ def create_model(
     model.config = {"name": name, "num_keypoints": int(num_keypoints), "input_size": list(size), **options}
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if weights is not None:
-        load_weights(model, mannequin_weights(name) if weights == "mannequin" else weights)
+        report = load_weights(model, mannequin_weights(name) if weights == "mannequin" else weights)
+        if report.backbone_only:
+            raise ModelError(
+                f"{report.source} holds a backbone alone, which leaves the head of {name} at random; fill the backbone "
+                f"with posekit.load_weights or train from it with posekit train {name} --init FILE"
+            )
     return model
+
+
+def whole_pixels(name: str, size: Any) -> tuple[int, int]:
+    """(height, width) as integers.
+
+    Raises:
+        ModelError: not two whole numbers.
+    """
+    try:
+        height, width = size
+        whole = int(height), int(width)
+    except (TypeError, ValueError, OverflowError):
+        whole = None
+    if whole is None or isinstance(size, str) or whole != (height, width):
+        raise ModelError(
+            f"{name} takes input_size as (height, width) in whole pixels, such as (256, 192), not {size!r}"
+        )
+    return whole
 
 
 def mannequin_weights(name: str) -> Path:

@@ -13,20 +13,38 @@ import os
 import pickle
 import pickletools
 import re
+import struct
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from posekit.codecs import Codec
 from posekit.models.base import ModelError, PoseModel
+from posekit.models.dpn import DilatedHRNet
+from posekit.models.hrnet import HighResolutionNet, StageModule
+from posekit.models.transpose import TransPoseNet
 
 WRAPPERS = ("state_dict", "best_state_dict", "model", "model_state_dict")
+DAMAGE = (  # what reading a file that was cut short, or that is something else, may raise
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+    OverflowError,
+)
 RECOMPUTABLE = re.compile(r"(^|\.)(num_batches_tracked|relative_position_index|pos_embedding)$")
 CLASSIFIER = re.compile(r"^(fc|classifier|incre_modules|downsamp_modules|final_layer)\.")  # of ImageNet files
 
@@ -39,9 +57,10 @@ class LoadReport:
         source: the file's name.
         matched: our names that were filled.
         ignored: the file's names that have no place here (ImageNet classifiers, exchange paths that nobody reads).
-        missing: our names that the file does not hold, all of them recomputable or, for a file that holds a
-            backbone alone, of the head.
+        missing: our names that the file does not hold: recomputable, read by nobody, or, for a file that holds a
+            backbone alone, of the head and of what the network adds to that backbone.
         backbone_only: True where the file was an ImageNet one.
+        unread: those of ``missing`` that keep their first values and change no prediction, as no head reads them.
     """
 
     source: str
@@ -49,11 +68,13 @@ class LoadReport:
     ignored: tuple[str, ...]
     missing: tuple[str, ...]
     backbone_only: bool = False
+    unread: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         part = "backbone only, " if self.backbone_only else ""
         counts = f"{len(self.matched)} matched, {len(self.ignored)} ignored, {len(self.missing)} missing"
-        return f"{self.source}: {part}{counts}"
+        unread = f" ({len(self.unread)} of them read by nobody)" if self.unread else ""
+        return f"{self.source}: {part}{counts}{unread}"
 
 
 def load_weights(model: PoseModel, source: str | Path | Mapping[str, Any]) -> LoadReport:
@@ -62,7 +83,7 @@ def load_weights(model: PoseModel, source: str | Path | Mapping[str, Any]) -> Lo
     Reads our own safetensors; official HRNet, SimpleBaseline, TransPose and HRFormer files; mmpose 0.x and 1.x and
     SRPose files; ImageNet HRNet and ResNet files, for the backbone alone. A ``module.`` prefix and wrapping under
     ``state_dict`` or ``best_state_dict`` are understood. Buffers that follow from the configuration (batch counts,
-    position indices and sine embeddings) may be absent.
+    position indices and sine embeddings) may be absent, and so may exchange paths whose outputs no head reads.
 
     Args:
         source: a path, or a mapping from names to tensors.
@@ -114,13 +135,40 @@ def fill(model: PoseModel, state: dict[str, Tensor], source: str) -> LoadReport:
         else:
             wrong_shape.append(f"{key} is {_shape(state[key])} there and {_shape(ours[name])} here")
     missing = [name for name in ours if name not in matched]
-    needed = [n for n in missing if not RECOMPUTABLE.search(n) and not (backbone_only and n.startswith("head."))]
-    strangers = [key for key in ignored if not _may_be_left(key, backbone_only)]
+    unread = tuple(name for name in missing if name.startswith(unread_paths(model)))
+    spare = (("head.", *own_parts(model, filled)) if backbone_only else ()) + unread
+    needed = [n for n in missing if n not in filled and not RECOMPUTABLE.search(n) and not n.startswith(spare)]
+    strangers = [key for key in ignored if not _may_be_left(key, backbone_only, ours)]
     _refuse(model, source, wrong_shape, needed, strangers)
     with torch.no_grad():
         for name, value in matched.items():
             ours[name].copy_(value)
-    return LoadReport(source, tuple(matched), tuple(ignored), tuple(missing), backbone_only)
+    return LoadReport(source, tuple(matched), tuple(ignored), tuple(missing), backbone_only, unread)
+
+
+def unread_paths(model: PoseModel) -> tuple[str, ...]:
+    """Prefixes of the last exchange paths whose outputs the head does not read.
+
+    HRFormer's published files hold them or not, by whether the last module was told to compute all outputs.
+    """
+    index, trunk = getattr(model.head, "index", None), model.backbone
+    if index is None or not isinstance(trunk, HighResolutionNet):
+        return ()
+    stage = f"stage{trunk.stages[-1]}"
+    modules = cast(nn.Sequential, trunk.get_submodule(stage))
+    last = f"backbone.{stage}.{len(modules) - 1}.fuse_layers"
+    outputs = cast(StageModule, modules[-1]).fuse_layers.outputs  # type: ignore[union-attr]
+    return tuple(f"{last}.{branch}." for branch in outputs if branch != outputs[index])
+
+
+def own_parts(model: PoseModel, filled: set[str]) -> tuple[str, ...]:
+    """Prefixes of what a backbone has beyond the network that ImageNet files hold, unless the file fills any of it."""
+    parts: tuple[str, ...] = ()
+    if isinstance(model.backbone, DilatedHRNet):
+        parts = ("backbone.conv2.", "backbone.bridge.", "backbone.dpm.")
+    elif isinstance(model.backbone, TransPoseNet):
+        parts = ("backbone.reduce.", "backbone.global_encoder.")
+    return () if any(name.startswith(parts) for name in filled) else parts
 
 
 def our_name(key: str, ours: Mapping[str, Any]) -> str | None:
@@ -131,34 +179,41 @@ def our_name(key: str, ours: Mapping[str, Any]) -> str | None:
     key = re.sub(r"^resnet\.", "backbone.", key)  # CPN
     if key in ours:
         return key
-    parts = ("backbone",) if CLASSIFIER.match(key) and "final_layer" not in key else ("backbone", "head")
+    trunks = ("backbone", "backbone.hrnet")  # the second in DPN on HRNet
+    parts = trunks if CLASSIFIER.match(key) and "final_layer" not in key else (*trunks, "head")
     return next((f"{part}.{key}" for part in parts if f"{part}.{key}" in ours), None)
 
 
-def _may_be_left(key: str, backbone_only: bool) -> bool:
-    key = key.removeprefix("module.")
+def _may_be_left(key: str, backbone_only: bool, ours: Mapping[str, Any]) -> bool:
+    key = key.removeprefix("module.").removeprefix("backbone.")
     if RECOMPUTABLE.search(key):
         return True
     if re.search(r"(^|\.)(stage4\.\d+\.fuse_layers\.[123]|skip_layer)\.", key):
         return True  # exchange paths to branches that the head does not read; Hourglass shortcuts of unchanged width
-    return backbone_only and CLASSIFIER.match(key) is not None
+    if not backbone_only:
+        return False
+    part = re.match(r"stage\d+\.\d+\.fuse_layers\.\d+\.|layer\d+\.", key)
+    if part:  # exchange units and stages that this network does without
+        return not any(name.startswith((f"backbone.{part[0]}", f"backbone.hrnet.{part[0]}")) for name in ours)
+    return CLASSIFIER.match(key) is not None
 
 
 def _refuse(model: PoseModel, source: str, wrong_shape: list[str], needed: list[str], strangers: list[str]) -> None:
     reasons = []
     if wrong_shape:
-        reasons.append(_first(wrong_shape, "have another shape"))
+        reasons.append(_first(wrong_shape, "has another shape", "have another shape"))
     if needed:
-        reasons.append(_first(needed, "are missing from the file"))
+        reasons.append(_first(needed, "is missing from the file", "are missing from the file"))
     if strangers:
-        reasons.append(_first(strangers, "have no place in the network"))
+        reasons.append(_first(strangers, "has no place in the network", "have no place in the network"))
     if reasons:
         raise ModelError(f"{source} does not fit {model.name or 'the network'}: {'; '.join(reasons)}")
 
 
-def _first(items: list[str], what: str, shown: int = 3) -> str:
+def _first(items: list[str], one: str, many: str, shown: int = 3) -> str:
     more = f" and {len(items) - shown} more" if len(items) > shown else ""
-    return f"{len(items)} entries {what} ({', '.join(items[:shown])}{more})"
+    count = f"1 entry {one}" if len(items) == 1 else f"{len(items)} entries {many}"
+    return f"{count} ({', '.join(items[:shown])}{more})"
 
 
 def _shape(tensor: Tensor) -> str:
@@ -191,10 +246,13 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
     try:
         with inert_globals(path):
             entries = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except DAMAGE as error:
         asked = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it asks for {asked[1]}" if asked else type(error).__name__
-        raise ModelError(f"{path.name} cannot be read as tensors without running code from it: {reason}") from error
+        if asked is None:
+            raise ModelError(f"{path.name} is damaged or not a torch file; download it again") from error
+        raise ModelError(
+            f"{path.name} cannot be read as tensors without running code from it: it asks for {asked[1]}"
+        ) from error
     if not isinstance(entries, Mapping):
         raise ModelError(f"{path.name} holds a {type(entries).__name__}, not a state dict")
     return entries

@@ -1,0 +1,118 @@
+"""What files from elsewhere hold besides a whole network: backbones alone, paths nobody reads, containers, damage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from posekit.models import ModelError, create_model, load_weights, save_weights
+
+
+def meta_model(name: str, **options) -> torch.nn.Module:
+    with torch.device("meta"):
+        return create_model(name, **options)
+
+
+def meta_entries(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+
+
+def imagenet_hrnet() -> dict[str, torch.Tensor]:
+    """Names and shapes of an ImageNet HRNet-W32: all four outputs, a classifier behind them."""
+    trunk = meta_model("hrnet_w32_srpose").backbone.state_dict()  # the network that computes all four outputs
+    classifier = {"incre_modules.0.0.conv1.weight": (32, 32, 1, 1), "classifier.weight": (1000, 2048)}
+    return trunk | meta_entries(classifier)
+
+
+def imagenet_resnet() -> dict[str, torch.Tensor]:
+    return meta_model("simple_baseline_r50").backbone.state_dict() | meta_entries({"fc.weight": (1000, 2048)})
+
+
+@pytest.mark.parametrize(
+    "name, options, file",
+    [
+        *(("hrnet_w32", {"predict_from": branch}, imagenet_hrnet) for branch in (1, 2, 3)),
+        ("hrnet_w32", {"exchange": "final"}, imagenet_hrnet),
+        ("hrnet_w32", {"exchange": "across"}, imagenet_hrnet),
+        ("dpn2_hrnet", {}, imagenet_hrnet),
+        ("transpose_r_a4", {}, imagenet_resnet),
+    ],
+)
+def test_pretrained_backbones_reach_every_network_on_them(name: str, options: dict, file):
+    model, entries = meta_model(name, **options), file()
+    report = load_weights(model, entries)
+    assert report.backbone_only and len(report.matched) + len(report.ignored) == len(entries)
+    new = ("head.", "backbone.bridge.", "backbone.dpm.", "backbone.conv2.0.", "backbone.conv2.1.")
+    new += ("backbone.reduce.", "backbone.global_encoder.", "backbone.pos_embedding")
+    assert report.missing and all(key.startswith(new) for key in report.missing)
+    del entries["layer1.0.conv2.weight"]  # what the trunk does need is still asked for
+    with pytest.raises(ModelError, match="1 entry is missing from the file"):
+        load_weights(model, entries)
+
+
+def test_a_whole_file_of_other_exchange_units_is_still_refused():
+    entries = create_model("tiny_hrnet").state_dict()
+    with pytest.raises(ModelError, match="have no place in the network"):
+        load_weights(create_model("tiny_hrnet", exchange="final"), entries)
+
+
+def test_half_of_an_encoder_is_not_taken_for_a_backbone():
+    entries = {k: v for k, v in create_model("tiny_transpose").state_dict().items() if not k.startswith("head.")}
+    del entries["backbone.reduce.weight"]
+    with pytest.raises(ModelError, match=r"1 entry is missing from the file \(backbone.reduce.weight\)"):
+        load_weights(create_model("tiny_transpose"), entries)
+
+
+def test_hrformer_files_may_lack_the_paths_nobody_reads():
+    model = meta_model("hrformer_s")
+    entries = {k.partition(".")[2]: v for k, v in model.state_dict().items()}
+    paths = tuple(f"stage4.1.fuse_layers.{row}." for row in (1, 2, 3))
+    short = {k: v for k, v in entries.items() if not k.startswith(paths)}
+    report = load_weights(model, short)
+    assert len(report.unread) == len(entries) - len(short) > 100 and not report.backbone_only
+    assert set(report.unread) == set(report.missing) and f"{len(report.unread)} of them read by nobody" in str(report)
+    for needed in ("stage4.1.fuse_layers.0.1.0.weight", "stage4.0.fuse_layers.1.0.0.0.weight"):
+        with pytest.raises(ModelError, match="1 entry is missing"):
+            load_weights(model, {k: v for k, v in short.items() if k != needed})
+    with pytest.raises(ModelError, match="are missing"):  # SRPose reads all four outputs
+        load_weights(meta_model("hrformer_s_srpose"), short)
+
+
+def test_an_entry_of_another_shape_is_counted_once():
+    with pytest.raises(ModelError) as caught:
+        load_weights(
+            create_model("tiny_hrnet", num_keypoints=5), create_model("tiny_hrnet", num_keypoints=4).state_dict()
+        )
+    assert "2 entries have another shape" in str(caught.value) and "missing" not in str(caught.value)
+    entries = create_model("tiny_hrnet").state_dict() | {"stranger": torch.zeros(1)}
+    with pytest.raises(ModelError, match="1 entry has no place in the network"):
+        load_weights(create_model("tiny_hrnet"), entries)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("kept", [0.03, 0.5, 0.97])
+def test_a_file_cut_short_is_called_damaged(tmp_path: Path, zipped: bool, kept: float):
+    path = tmp_path / "cut.pth"
+    torch.save(create_model("tiny_hrnet").state_dict(), path, _use_new_zipfile_serialization=zipped)
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(ModelError, match=r"cut\.pth is damaged or not a torch file; download it again"):
+        load_weights(create_model("tiny_hrnet"), path)
+
+
+def test_a_network_is_not_created_with_a_random_head(tmp_path: Path):
+    model = create_model("tiny_hrnet")
+    path = tmp_path / "backbone.pth"
+    torch.save(model.backbone.state_dict(), path)
+    with pytest.raises(ModelError, match=r"backbone\.pth holds a backbone alone.*posekit\.load_weights.*--init"):
+        create_model("tiny_hrnet", weights=path)
+    assert load_weights(model, path).backbone_only
+    save_weights(model, tmp_path / "whole.safetensors")
+    create_model("tiny_hrnet", weights=tmp_path / "whole.safetensors")
+
+
+@pytest.mark.parametrize("size", [(256.5, 192), "ab", (256,), 256, (256, 192, 3), (float("nan"), 64), ("256", "192")])
+def test_sizes_that_are_not_two_whole_numbers_are_answered_in_a_sentence(size):
+    with pytest.raises(ModelError, match=r"tiny_hrnet takes input_size as \(height, width\) in whole pixels"):
+        create_model("tiny_hrnet", input_size=size)
