@@ -359,3 +359,18 @@ def test_ground_truth_through_a_codec_scores_as_the_reference_evaluator_says(rea
     assert 0.3 < evaluator.stats[0] < 0.9
     sharp = GaussianHeatmap((256, 192), stride=4, centre="subpixel", decoder="dark", window=None)
     assert np.abs(decode_ground_truth(people, sharp).errors).max() < 0.05
+
+
+def test_the_ledger_only_grows():
+    """Every ledger file of the commit before is the beginning of today's: no row was dropped at the end either."""
+
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], cwd=environment.ROOT, capture_output=True)
+
+    names = git("ls-tree", "--name-only", "HEAD~1", "data/ledger/").stdout.decode().split()
+    if not names:
+        pytest.skip("the commit before is not in this clone")
+    for name in names:
+        before = git("show", f"HEAD~1:{name}").stdout
+        path = environment.ROOT / name
+        assert path.is_file() and path.read_bytes().startswith(before), name

@@ -13,7 +13,7 @@ from posekit.cli.common import Arguments, UsageError, add_ledger_option, add_ver
 
 
 def ablate(options: Arguments) -> int:
-    from posekit.experiments.ablations import ABLATIONS, CONFIRM, frozen
+    from posekit.experiments.ablations import ABLATIONS, CONFIRM, LOOK, frozen
 
     if options.merge:
         return _merge(options)
@@ -33,7 +33,7 @@ def ablate(options: Arguments) -> int:
         return 0
     if options.seeds is not None and not 1 <= options.seeds <= len(CONFIRM):
         raise UsageError(f"--seeds is a number of seeds from 1 to {len(CONFIRM)}, not {options.seeds}")
-    seeds = None if options.seeds is None else CONFIRM[: options.seeds]
+    seeds = None if options.seeds is None else (CONFIRM if options.record else LOOK)[: options.seeds]
     outcome = _bring(options, names, seeds) if options.bring else _run(options, names, seeds)
     lines = _lines([outcome])
     if outcome.open:
@@ -45,7 +45,8 @@ def ablate(options: Arguments) -> int:
 def _run(options: Arguments, names: list[str], seeds: Any, **more: Any) -> Any:
     """Train what is missing, within the budget."""
     from posekit import inference
-    from posekit.experiments.ablations import ABLATIONS
+    from posekit.experiments import environment
+    from posekit.experiments.ablations import ABLATIONS, carry
     from posekit.experiments.ablations.run import RUNS, run_ablations
 
     deadline = None if options.budget_minutes is None else time.time() + 60 * options.budget_minutes
@@ -53,7 +54,9 @@ def _run(options: Arguments, names: list[str], seeds: Any, **more: Any) -> Any:
     def show(name: str, seed: int, metrics: Any) -> None:
         print(f"{time.strftime('%H:%M:%S')}  {name}, seed {seed}: AP {metrics['AP']:.1f}", file=sys.stderr, flush=True)
 
-    more.setdefault("runs", options.out or RUNS)
+    runs = options.out or RUNS
+    # A recorded row names its commit: runs that other code left are not its own.
+    more.setdefault("runs", carry.runs_of(environment.code_id(), runs) if options.record else runs)
     return run_ablations(
         [ABLATIONS[name] for name in names],
         profile=options.profile,

@@ -16,6 +16,8 @@ import torch
 from posekit.experiments import environment, ledger
 from posekit.experiments.ledger import Cell, LedgerError, Row, Scope
 
+LONGEST = 600.0  # seconds of a run that verification repeats
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -137,7 +139,8 @@ def arrays_of(row: Row, *, folder: Path | None = None) -> dict[str, np.ndarray]:
 def verify(rows: int = 3, *, seed_from: str | None = None, folder: Path | None = None) -> list[Verified]:
     """Rerun some standing rows and compare every metric with what was recorded.
 
-    Equal versions and hardware must give equal numbers; elsewhere the row's own tolerance holds.
+    Equal versions and hardware must give equal numbers; elsewhere the row's own tolerance holds. Rows of a device
+    that is not here, and those that took longer than ``LONGEST``, are never picked.
 
     Args:
         rows: how many; fewer when the ledger is shorter.
@@ -154,8 +157,16 @@ def verify(rows: int = 3, *, seed_from: str | None = None, folder: Path | None =
     rows_there = ledger.read(folder or environment.DATA / "ledger")
     recorded = {(row.test, row.scope, row.arm, row.seed): row for row in rows_there}
     text = seed_from if seed_from is not None else environment.commit()
-    order = sorted(recorded.values(), key=lambda row: hashlib.sha256((text + row.digest).encode()).digest())
+    order = sorted(
+        filter(_repeatable, recorded.values()), key=lambda row: hashlib.sha256((text + row.digest).encode()).digest()
+    )
     return [rerun(row) for row in order[:rows]]
+
+
+def _repeatable(row: Row) -> bool:
+    """Whether this machine has the row's device, and the run is short enough to be repeated while somebody waits."""
+    there = row.hardware["device"] == "cpu" or torch.cuda.is_available()
+    return there and row.wall_s <= LONGEST
 
 
 def rerun(row: Row) -> Verified:

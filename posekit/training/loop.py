@@ -175,7 +175,12 @@ def _train(
             run.save()
             saved = time.perf_counter()
         if on_log is not None and processes.first:
-            on_log(record)
+            try:
+                on_log(record)
+            except BaseException:
+                if processes.size == 1:  # what was done since the last checkpoint is not lost
+                    run.save()
+                raise
     run.close(metrics)
     return FitResult(
         steps=run.step,

@@ -16,7 +16,8 @@ from posekit.training import recipes
 
 Size = Literal["smallest", "small", "base", "large"]
 ProfileName = Literal["smoke", "quick", "full"]
-CONFIRM = (1, 2, 3, 4, 5)  # seeds of a recorded ablation; seed 0 is for looking around
+CONFIRM = (1, 2, 3, 4, 5)  # seeds of a recorded ablation
+LOOK = (101, 102, 103, 104, 105)  # seeds for looking around, so that the others stay unseen
 
 
 @dataclass(frozen=True)

@@ -36,12 +36,14 @@ def check(ablation: Ablation, profile: str, seeds: Sequence[int], *, path: Path 
     known = read(path).get(f"{ablation.name}/{profile}", [])
     if not known or known[-1]["hash"] != ablation.digest(profile):
         raise LedgerError(
-            f"ablation {ablation.name} ({profile}) is not frozen as it stands; look with seed 0, then freeze it with "
-            f"posekit ablate {ablation.name} --profile {profile} --freeze and commit before recording"
+            f"ablation {ablation.name} ({profile}) is not frozen as it stands; look without --record, then "
+            f"freeze it with posekit ablate {ablation.name} --profile {profile} --freeze and commit before recording"
         )
-    stray = sorted(set(seeds) - set(known[-1]["seeds"]))
-    if stray:
-        raise LedgerError(f"seed {stray[0]} is not among the frozen seeds {known[-1]['seeds']} of {ablation.name}")
+    if sorted(seeds) != sorted(known[-1]["seeds"]):
+        raise LedgerError(
+            f"ablation {ablation.name} is recorded with its frozen seeds {known[-1]['seeds']}, all of them, and not "
+            f"with {list(seeds)}; leave --seeds out"
+        )
 
 
 def read(path: Path = FROZEN) -> dict[str, list[dict]]:

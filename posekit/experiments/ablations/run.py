@@ -11,7 +11,7 @@ from posekit.experiments import environment, ledger
 from posekit.experiments.ablations import frozen
 from posekit.experiments.ablations.analysis import judge
 from posekit.experiments.ablations.arm import TRAINING
-from posekit.experiments.ablations.definition import CONFIRM, PROFILES, Ablation
+from posekit.experiments.ablations.definition import CONFIRM, LOOK, PROFILES, Ablation
 from posekit.experiments.ablations.sweep import Backend, Job, sweep
 from posekit.experiments.ledger import LedgerError, Row, Scope
 from posekit.experiments.runner import Experiment, Judgement, Measurement
@@ -59,7 +59,7 @@ def run_ablations(
     Args:
         ablations: in the order they are run.
         profile: "smoke", "quick" or "full".
-        seeds: the frozen ones by default.
+        seeds: the frozen ones by default, or as many others when nothing is recorded.
         record: append to the ledger.
         workers, backend, deadline: as of :func:`posekit.experiments.ablations.sweep.sweep`.
         folder: ledger folder; ``data/ledger`` by default.
@@ -75,7 +75,7 @@ def run_ablations(
     """
     if profile not in PROFILES:
         raise LedgerError(f"there is no profile '{profile}'; there are {', '.join(PROFILES)}")
-    seeds = tuple(CONFIRM[: max(PROFILES[profile].seeds, 2)] if seeds is None else seeds)
+    seeds = tuple((CONFIRM if record else LOOK)[: max(PROFILES[profile].seeds, 2)] if seeds is None else seeds)
     folder = folder or environment.DATA / "ledger"
     write = record and not carried
     head = environment.commit(clean=True) if write else ""
@@ -172,6 +172,11 @@ def _scope(profile: str, network: str, data: Mapping[str, Any]) -> Scope:
     return Scope(f"Mannequin, {data['level']}, {data['view']}", profile, network)
 
 
+def _networks(configs: Mapping[str, Mapping[str, Any]]) -> str:
+    """The names of the networks that were compared, in the order of the arms."""
+    return ", ".join(dict.fromkeys(config["network"] for config in configs.values()))
+
+
 def _comparison(
     ablation: Ablation, profile: str, seeds: Sequence[int], found: Mapping, folder: Path | None, commit: str
 ) -> Row:
@@ -194,7 +199,7 @@ def _comparison(
         test=ablation.name,
         claims=ablation.claims,
         kind="trained",
-        scope=_scope(profile, ablation.family, next(iter(configs.values()))["data"]),
+        scope=_scope(profile, _networks(configs), next(iter(configs.values()))["data"]),
         config=config,
         config_hash=ledger.config_hash(config),
         seed=min(seeds),

@@ -91,10 +91,11 @@ FLIP_STRIDE4 = Ablation(
     ("U01",),
     "At stride 4, is a shift by one cell better than none and none better than two?",
     {"HRNet": arms.HRNET, "SimpleBaseline": arms.SIMPLE},
-    tuple(
-        effect(name, *pair)
-        for name in ("HRNet", "SimpleBaseline")
-        for pair in (("AP, shift 1", "AP, shift 0", "+2.0"), ("AP, shift 0", "AP, shift 2", "+4.6"))
+    (
+        effect("HRNet", "AP, shift 1", "AP, shift 0", "+2.0"),
+        effect("HRNet", "AP, shift 0", "AP, shift 2", "+4.6"),
+        effect("SimpleBaseline", "AP, shift 1", "AP, shift 0"),
+        effect("SimpleBaseline", "AP, shift 0", "AP, shift 2"),
     ),
     "tiny_hrnet, tiny_simple_baseline",
 )
@@ -110,7 +111,7 @@ QUARTER = Ablation(
     "quarter_offset_trained",
     ("U03",),
     "Does the quarter offset help a trained network, also one trained on rounded targets?",
-    {"rounded targets": arms.SIMPLE_ROUNDED, "sub-pixel targets": arms.SIMPLE},
+    {"rounded targets": arms.SIMPLE_ROUNDED, "sub-pixel targets": arms.SIMPLE_SUBPIXEL},
     (
         effect("rounded targets", "AP, quarter", "AP, argmax"),
         effect("sub-pixel targets", "AP, quarter", "AP, argmax"),

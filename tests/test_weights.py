@@ -1,0 +1,43 @@
+"""The small trained networks of the package: each says where it comes from, and is as good as its ledger row says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from safetensors import safe_open
+
+from posekit import create_model
+from posekit.data import Mannequin
+from posekit.experiments import environment, ledger
+from posekit.experiments.ablations.scoring import score_variants
+from posekit.experiments.ablations.weights import LIMIT
+from posekit.models.catalog import WEIGHTS
+
+FILES = sorted(WEIGHTS.glob("*.safetensors"))
+
+
+def facts_of(path):
+    with safe_open(path, framework="pt") as file:
+        return file.metadata()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_is_small_and_names_its_command(path):
+    facts = facts_of(path)
+    assert path.stat().st_size <= LIMIT
+    assert facts["command"].startswith(("posekit ", "python -m posekit."))
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if "row" in facts_of(p)], ids=lambda path: path.stem)
+def test_a_recorded_network_is_the_one_of_its_row(path):
+    facts = facts_of(path)
+    rows = {row.digest: row for row in ledger.read_file(environment.DATA / "ledger" / "training.jsonl")}
+    row = rows[facts["row"]]
+    assert row.config["network"] == path.stem and str(row.seed) == facts["seed"]
+    assert json.loads(facts["metrics"])["AP"] == row.metrics["AP"]
+    net = create_model(path.stem, weights="mannequin", input_size=row.config["input_size"], **row.config["options"])
+    scenes = Mannequin("test", level=row.config["data"]["level"], view=row.config["data"]["view"], scenes=60)
+    found, _ = score_variants(net, scenes)
+    # 60 of the 500 scenes of the row: their sampling error, not the network, sets this margin.
+    assert found["mean OKS"] == pytest.approx(row.metrics["mean OKS"], abs=6)
