@@ -198,15 +198,42 @@ def test_the_zoo_is_up_to_date():
     assert zoo.zoo_table() == zoo.PATH.read_text(encoding="utf-8"), "run posekit complexity --zoo"
 
 
-def test_the_zoo_shows_a_recorded_run_with_its_interval(tmp_path):
+def test_the_zoo_shows_recorded_runs_with_their_interval(tmp_path):
+    """Mean and t-interval (two degrees of freedom: 4.3027) over the seeds of the plain network, and of no other arm."""
     from posekit.experiments import Scope, ledger
+    from posekit.experiments.ablations import Arm
 
     (row,) = run("flip_shift_stride4", profile="smoke")
-    trained = dataclasses.replace(
-        row, kind="trained", scope=Scope("mannequin val", "full", "tiny_hrnet"), metrics={"AP": 71.25},
-        intervals={"AP": (70.0, 72.5)}, verdict=None, cells=(),
-    )  # fmt: skip
-    ledger.append(tmp_path, [trained])
-    (line,) = [line for line in zoo.zoo_table(folder=tmp_path).splitlines() if line.startswith("| `tiny_hrnet`")]
-    assert "71.2 [70.0, 72.5]" in line and "mannequin val" in line
-    assert "not run yet" not in line
+
+    def trained(arm, seed, ap):
+        config = arm.config("quick")
+        return dataclasses.replace(
+            row, test="training", kind="trained", seed=seed, config=config, config_hash=ledger.config_hash(config),
+            scope=Scope("Mannequin, bib, balanced", "quick", "tiny_hrnet"), metrics={"AP": ap},
+            intervals={"AP": (ap - 1, ap + 3)}, verdict=None, cells=(),
+        )  # fmt: skip
+
+    plain = Arm("tiny_hrnet", "hrnet_w32")
+    others = [
+        dataclasses.replace(plain, tiny_options={"width": 18}),
+        dataclasses.replace(plain, size="large"),
+        dataclasses.replace(plain, samples=2.0),
+        dataclasses.replace(plain, codec={"sigma": 3.0}),
+        dataclasses.replace(plain, own_loss=True),
+    ]
+
+    def ours():
+        lines = zoo.zoo_table(folder=tmp_path).splitlines()
+        (line,) = [line for line in lines if line.startswith("| `tiny_hrnet`")]
+        return line
+
+    ledger.append(tmp_path, [trained(arm, 1, 90.0) for arm in others[:4]])
+    assert "not run yet" in ours()
+    ledger.append(tmp_path, [trained(plain, 1, 70.0), trained(others[4], 1, 90.0)])
+    assert "70.0 [69.0, 73.0] Mannequin, bib, balanced, quick, 96x64; training, seed 1 " in ours()
+    ledger.append(tmp_path, [trained(plain, 2, 72.0), trained(plain, 3, 71.0)])
+    assert "71.0 [68.5, 73.5] Mannequin, bib, balanced, quick, 96x64; training, seeds 1, 2, 3 " in ours()
+
+
+def test_the_zoo_prints_no_figure_of_other_data():
+    assert "CrowdPose" not in zoo.zoo_table()
