@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import os
+import subprocess
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -116,3 +121,68 @@ def test_a_network_is_not_created_with_a_random_head(tmp_path: Path):
 def test_sizes_that_are_not_two_whole_numbers_are_answered_in_a_sentence(size):
     with pytest.raises(ModelError, match=r"tiny_hrnet takes input_size as \(height, width\) in whole pixels"):
         create_model("tiny_hrnet", input_size=size)
+
+
+class Command:
+    """Asks the reader of a pickle to call a function."""
+
+    def __init__(self, function, *args):
+        self.call = (function, args)
+
+    def __reduce__(self):
+        return self.call
+
+    def __call__(self):
+        """Lets what one call returns be called by the next."""
+
+
+def strange_containers() -> tuple[types.ModuleType, list]:
+    """Filled objects of classes that exist only while the file is written, with attributes of their own."""
+    module = types.ModuleType("strange_containers")
+    filled = []
+    for base in (dict, list, collections.OrderedDict):
+        kind = type(f"Strange{base.__name__}", (base,), {"__module__": module.__name__})
+        setattr(module, kind.__name__, kind)
+        one = kind([("a", 1), ("b", 2)])
+        one.note = "an attribute"
+        filled.append(one)
+    return module, [*filled, collections.deque([1, 2, 3], maxlen=2)]
+
+
+@pytest.mark.parametrize("which", range(4), ids=["dict", "list", "OrderedDict", "deque"])
+def test_foreign_containers_do_not_stop_a_file(tmp_path: Path, monkeypatch, which: int):
+    module, filled = strange_containers()
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    source = create_model("tiny_hrnet")
+    path = tmp_path / "toolbox.pth"
+    entries = dict(source.named_parameters()) | dict(source.named_buffers())
+    torch.save({"meta": filled[which], "state_dict": entries}, path)
+    monkeypatch.delitem(sys.modules, module.__name__)
+    model = create_model("tiny_hrnet")
+    assert len(load_weights(model, path).matched) == len(entries)
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, source.state_dict()[key], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("through", ["system", "eval", "exec", "Popen", "getattr"])
+def test_beside_a_foreign_container_nothing_runs(tmp_path: Path, through: str):
+    mark = tmp_path / "mark"
+    attack = {
+        "system": Command(os.system, f"touch {mark}"),
+        "eval": Command(eval, f"open({str(mark)!r}, 'w')"),
+        "exec": Command(exec, f"open({str(mark)!r}, 'w')"),
+        "Popen": Command(subprocess.Popen, ["touch", str(mark)]),
+        "getattr": Command(Command(getattr, mark, "touch")),
+    }[through]
+    path = tmp_path / "hostile.pth"
+    torch.save(
+        {"meta": [collections.deque([1, 2]), attack], "state_dict": create_model("tiny_hrnet").state_dict()}, path
+    )
+    try:
+        load_weights(create_model("tiny_hrnet"), path)
+    except ModelError as error:
+        assert "without running code" in str(error)
+    assert not mark.exists()
+    if through != "Popen":  # which would run beside the test
+        torch.load(path, weights_only=False)
+        assert mark.exists()  # so the file is one that a careless reader obeys

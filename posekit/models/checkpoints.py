@@ -2,7 +2,8 @@
 
 Networks here keep the published parameter names below ``backbone.`` and ``head.``, so reading a foreign file is a
 matter of finding its state dict and putting each name under the right one of the two. Files never run code: torch
-reads tensors alone (``weights_only``), and every other class that a pickle names becomes an inert stand-in.
+reads tensors alone (``weights_only``), and every other class that a pickle names becomes an inert stand-in; what torch
+will not fill, subclasses of dict and list, goes through :mod:`posekit.models.containers`, which runs nothing either.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 
 from posekit.codecs import Codec
 from posekit.models.base import ModelError, PoseModel
+from posekit.models.containers import Inert, read_zip
 from posekit.models.dpn import DilatedHRNet
 from posekit.models.hrnet import HighResolutionNet, StageModule
 from posekit.models.transpose import TransPoseNet
@@ -244,8 +246,7 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
     if path.suffix == ".safetensors":
         return read_safetensors(path)[0]
     try:
-        with inert_globals(path):
-            entries = torch.load(path, map_location="cpu", weights_only=True)
+        entries = _tensors_of(path)
     except DAMAGE as error:
         asked = re.search(r"GLOBAL (\S+)", str(error))
         if asked is None:
@@ -258,23 +259,19 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
     return entries
 
 
-class Inert:
-    """Stands in for every class and function that a file names and torch does not know: it takes anything, does
-    nothing."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
-        return super().__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
+def _tensors_of(path: Path) -> Any:
+    try:
+        with inert_globals(path):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if not (zipfile.is_zipfile(path) and re.search(r"Can only (append|extend|SETITEM|build)", str(error))):
+            raise
+    return read_zip(path)
 
 
 @contextlib.contextmanager
 def inert_globals(path: Path) -> Iterator[None]:
-    """Lets torch read a file whose metadata holds foreign objects; each becomes an :class:`Inert`."""
+    """Lets torch read a file whose metadata holds foreign objects; each becomes an ``Inert``."""
     if zipfile.is_zipfile(path):
         names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     else:
