@@ -98,7 +98,7 @@ def run_ablations(
     def done(job: Job, result: dict[str, Any]) -> None:
         key, name = names[job.folder]
         found.setdefault(key, {})[job.seed] = result["metrics"]
-        if write:
+        if write and (key, job.seed) not in recorded(folder):  # another sweep may have been quicker
             ledger.append(folder, [_training_row(job, key, name, result, profile, commit or head, speaks[key])])
         on_done(name, job.seed, result["metrics"])
 
