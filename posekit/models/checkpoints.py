@@ -29,7 +29,7 @@ from posekit.codecs import Codec
 from posekit.models.base import ModelError, PoseModel
 from posekit.models.containers import Inert, read_zip
 from posekit.models.dpn import DilatedHRNet
-from posekit.models.hrnet import HighResolutionNet, StageModule
+from posekit.models.hrnet import ExchangeUnit, HighResolutionNet
 from posekit.models.transpose import TransPoseNet
 
 WRAPPERS = ("state_dict", "best_state_dict", "model", "model_state_dict")
@@ -159,7 +159,7 @@ def unread_paths(model: PoseModel) -> tuple[str, ...]:
     stage = f"stage{trunk.stages[-1]}"
     modules = cast(nn.Sequential, trunk.get_submodule(stage))
     last = f"backbone.{stage}.{len(modules) - 1}.fuse_layers"
-    outputs = cast(StageModule, modules[-1]).fuse_layers.outputs  # type: ignore[union-attr]
+    outputs = cast(ExchangeUnit, modules[-1].fuse_layers).outputs
     return tuple(f"{last}.{branch}." for branch in outputs if branch != outputs[index])
 
 

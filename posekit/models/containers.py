@@ -65,7 +65,8 @@ class Rebuild:
     def __call__(self, *args: Any) -> Any:
         if self._name == "_rebuild_parameter":
             return args[0]
-        return torch._utils._rebuild_tensor_v2(*args[:4], False, None)  # type: ignore[no-untyped-call]
+        storage, offset, size, stride = args[:4]
+        return torch._utils._rebuild_tensor_v2(storage, offset, size, stride, False, None)
 
     def __setstate__(self, state: Any) -> None:
         pass
