@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,7 +15,6 @@ from posekit.models import ModelError, Supervision, create_model, list_models, l
 from posekit.models.base import widen_gaussian
 from posekit.models.dpn import dilation_schedule
 from posekit.models.psa import PolarizedSelfAttention
-from posekit.skeletons import COCO17
 
 PAPERS = """
     deeppose_r50 integral_r50 simcc_hrnet_w32 simple_baseline_r50 simple_baseline_r101 simple_baseline_r152 hourglass8
@@ -25,17 +25,6 @@ PAPERS = """
 """
 TINY = [name for name in list_models() if name.startswith("tiny_")]
 BACKBONES = ("hrnet", "transpose", "hrformer")
-FAMILIES = [  # the full networks that between them hold every layer
-    "simple_baseline_r50",
-    "simcc_hrnet_w32",
-    "hourglass8",
-    "cpn_r50",
-    "r50_srpose",
-    "transpose_r_a4_sr",
-    "hrformer_s",
-    "dpn2_32",
-    "bottomup_hrnet_w32_sr",
-]
 VARIANTS = [  # what the options of the small networks build, beyond their defaults
     ("tiny_hrnet", {"width": 18}),
     ("tiny_simcc", {"backbone": "hrnet"}),
@@ -45,7 +34,6 @@ VARIANTS = [  # what the options of the small networks build, beyond their defau
     ("tiny_dpn_hrnet", {"dilations": "ones", "modules": 1}),
 ]
 BUILDS = [*((name, {}) for name in list_models()), *VARIANTS]
-TRAINED = [*((name, {}) for name in TINY + FAMILIES), *VARIANTS]
 
 ATTENTION_PARTS = ("q_right", "v_right", "up", "q_left", "v_left")
 
@@ -98,12 +86,17 @@ def test_any_number_of_keypoints_and_the_smallest_size(build: tuple[str, dict]):
         assert final_shapes(outputs[-1]) == promised_shapes(model, 2, 5)
 
 
+KEYPOINTS = 4
+PAIRS = np.array([1, 0, 3, 2])
+STEP = {"hrnet_w48": 5e-5}  # the widest network overshoots with the others' step
+
+
 def eight_crops(model: nn.Module) -> tuple[torch.Tensor, object, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     h, w = model.input_size
     images = torch.randn(8, 3, h, w, generator=generator)
     people = (3,) if type(model.codec).__name__ == "AssociativeEmbedding" else ()
-    keypoints = torch.rand(8, *people, 17, 2, generator=generator) * torch.tensor([w - 1, h - 1])
+    keypoints = torch.rand(8, *people, KEYPOINTS, 2, generator=generator) * torch.tensor([w - 1, h - 1])
     return images, *model.codec.encode(keypoints, torch.ones(keypoints.shape[:-1]))
 
 
@@ -114,32 +107,36 @@ def loss_of(model: nn.Module, images: torch.Tensor, targets, weights: torch.Tens
     return model.codec.loss(output, targets, weights)
 
 
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("build", TRAINED, ids=described)
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("build", BUILDS, ids=described)
 def test_learns_saves_and_loads(tmp_path, build: tuple[str, dict]):
+    """Every network at the smallest size that its strides allow and that leaves a batch of the coarsest map several
+    cells: forward, backward, a falling loss on eight crops, weights through a file, flip test."""
     name, options = build
     torch.manual_seed(0)
-    model = create_model(name, input_size=(64, 64), **options)
+    small = {"num_keypoints": KEYPOINTS, "input_size": (64, 64), **options}
+    model = create_model(name, **small)
     images, targets, weights = eight_crops(model)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3 if name in TINY else 2e-4)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3 if name in TINY else STEP.get(name, 2e-4))
     losses = []
-    for _ in range(8 if name in TINY else 3):
+    for last in (*[False] * (7 if name in TINY else 2), True):
         loss = loss_of(model, images, targets, weights)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
         losses.append(loss.item())
+        if not last:
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
     without = [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not [key for key in without if not key.endswith("relative_position_bias_table") and "stage4.1" not in key]
     assert losses[-1] < losses[0]
 
     save_weights(model, tmp_path / "weights.safetensors")
-    again = create_model(name, input_size=(64, 64), **options)
+    again = create_model(name, **small)
     report = load_weights(again, tmp_path / "weights.safetensors")
     assert not report.ignored and not report.missing
     with torch.inference_mode():
         ours, theirs = model.eval()(images[:2]), again.eval()(images[:2])
-        mirrored = model.codec.flip(model(images[:2].flip(-1)), COCO17.flip_index)
+        mirrored = model.codec.flip(model(images[:2].flip(-1)), PAIRS)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
     assert final_shapes(mirrored) == final_shapes(ours)
 
