@@ -13,6 +13,7 @@ from posekit.experiments.environment import DATA
 from posekit.experiments.ledger import LedgerError, Row, Scope
 
 COLUMNS = ("id", "source", "claim", "published", "kinds", "test", "published_file")
+CONTROL = "_control"  # ends the names of tests in which the mechanism is not needed
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,14 @@ def claims(*, folder: Path | None = None, table: Path | None = None) -> list[Cla
                     f"{row.test}.jsonl names claim {name}, which {table.name} does not have; add it there"
                 )
     return [
-        dataclasses.replace(c, rows=tuple(row for row in rows if c.id in row.claims and row.verdict)) for c in found
+        dataclasses.replace(c, rows=tuple(row for row in rows if c.id in row.claims and _decides(row))) for c in found
     ]
+
+
+def _decides(row: Row) -> bool:
+    """Whether a row has a verdict on its claims. A control says that arms tie where they should: that is a verdict on
+    the experiment."""
+    return bool(row.verdict) and not row.test.endswith(CONTROL)
 
 
 def published_rows(claim: Claim) -> list[dict[str, str]]:
