@@ -88,7 +88,7 @@ def test_any_number_of_keypoints_and_the_smallest_size(build: tuple[str, dict]):
 
 KEYPOINTS = 4
 PAIRS = np.array([1, 0, 3, 2])
-STEP = {"hrnet_w48": 5e-5}  # the widest network overshoots with the others' step
+STEP = {"hrnet_w48": 5e-5, "simcc_hrnet_w32": 2e-5}  # these overshoot with the others' step
 
 
 def eight_crops(model: nn.Module) -> tuple[torch.Tensor, object, torch.Tensor]:
