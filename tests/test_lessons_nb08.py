@@ -12,7 +12,7 @@ import torch
 from posekit import metrics
 from posekit.analysis import oks_ceiling
 from posekit.codecs import GaussianHeatmap
-from posekit.course.lessons import nb08
+from posekit.course.lessons import nb08, nb08_runs
 from posekit.data import Mannequin
 from posekit.experiments import LedgerError, Row, Scope, ledger
 from posekit.experiments.ablations import ABLATIONS
@@ -148,29 +148,29 @@ def test_comparisons_are_read_by_profile(tmp_path):
 
 
 def test_parts_of_the_gain_add_up_and_what_is_missing_is_said(book, monkeypatch):
-    monkeypatch.setattr(nb08, "recorded_arms", lambda name: recorded_arms(name, folder=book))
-    parts = nb08.split_gain("AP")
+    monkeypatch.setattr(nb08_runs, "recorded_arms", lambda name: recorded_arms(name, folder=book))
+    parts = nb08_runs.split_gain("AP")
     assert parts["in all"].values.tolist() == [11.0, 12.0]  # both seeds
     picture, ruler = (parts[name].values[0] for name in ("the picture, at equal cells", "the ruler, at equal pictures"))
     assert picture + ruler == parts["in all"].values[0]
-    assert nb08.written(parts["the ruler, at equal pictures"]) == "6.0 (one seed)"
-    assert nb08.written(nb08.difference({1: {"AP": 1.0}}, {2: {"AP": 1.0}}, "AP")) == nb08.NOT_YET
-    lines = nb08.arms_table("hrnet_branches").splitlines()
+    assert nb08_runs.written(parts["the ruler, at equal pictures"]) == "6.0 (one seed)"
+    assert nb08_runs.written(nb08_runs.difference({1: {"AP": 1.0}}, {2: {"AP": 1.0}}, "AP")) == nb08_runs.NOT_YET
+    lines = nb08_runs.arms_table("hrnet_branches").splitlines()
     assert "23.0 [10.3, 35.7], 2 seeds" in lines[0]  # 12.706 is t(0.975) of one degree of freedom
-    assert lines[2].endswith(nb08.NOT_YET)
+    assert lines[2].endswith(nb08_runs.NOT_YET)
 
 
 def test_figures_draw_what_is_there(book, data, monkeypatch):
     import matplotlib.pyplot as plt
 
-    monkeypatch.setattr(nb08, "recorded_arms", lambda name: recorded_arms(name, folder=book))
-    figure = nb08.input_size_figure(data.people, nb08.recorded_arms("input_size"))
+    monkeypatch.setattr(nb08_runs, "recorded_arms", lambda name: recorded_arms(name, folder=book))
+    figure = nb08_runs.input_size_figure(data.people, nb08_runs.recorded_arms("input_size"))
     left, right = figure.axes
     assert "HRNet" in left.get_legend_handles_labels()[1]
     assert "SimpleBaseline" not in left.get_legend_handles_labels()[1]
-    assert [text.get_text() for text in right.texts] == [f"trained pairs: {nb08.NOT_YET}"]
+    assert [text.get_text() for text in right.texts] == [f"trained pairs: {nb08_runs.NOT_YET}"]
     (drawn,) = (line for line in left.lines if line.get_marker() == "o")
     assert drawn.get_ydata().tolist() == [11.5, 23.0]
-    figure = nb08.cells_figure(data.people)
-    assert nb08.NOT_YET in figure.axes[0].texts[0].get_text()
+    figure = nb08_runs.cells_figure(data.people)
+    assert nb08_runs.NOT_YET in figure.axes[0].texts[0].get_text()
     plt.close("all")
