@@ -96,6 +96,23 @@ def test_explore_writes_the_picture_and_its_sheet(setup, tmp_path):
     assert Image.open(tmp_path / "90-ramp-sheet.png").size[0] > 1000
 
 
+def test_the_sheet_shows_what_also_names_and_no_picture_twice(setup, monkeypatch):
+    written = []
+    monkeypatch.setattr(explorer, "contact_sheet", lambda pictures, captions: written.extend(captions) or pictures[0])
+    controls = {
+        "kind": explorer.Choice(("fixed", "given"), "fixed", label="Kind"),
+        "level": explorer.Choice((10, 20, 30, 40), 20, label="Level", slide=True),
+    }
+    states = [{"kind": "given", "level": level} for level in (20, 30)]
+
+    def draw(kind, level):
+        return ramp(2 * level if kind == "given" else 0, "argmax", False)
+
+    course.explore(draw, name="90-also", alt="A field of one level.", also=states, **controls)
+    assert written[:3] == ["defaults", "Kind given", "Kind given, Level 30"]
+    assert not [text for text in written if text.startswith("Level")], "a level without its kind changes nothing"
+
+
 @pytest.mark.parametrize("where", [{"size": 8}, {"size": 256}, {"decoder": "dark"}, {"flip": True}])
 def test_explore_raises_what_any_end_raises(setup, where):
     def draw(**state):

@@ -107,7 +107,9 @@ def _described(label: str) -> dict[str, Any]:
     }
 
 
-def explore(draw: Callable[..., Any], *, name: str, alt: str, **controls: Control) -> None:
+def explore(
+    draw: Callable[..., Any], *, name: str, alt: str, also: Sequence[dict[str, Any]] = (), **controls: Control
+) -> None:
     """Show a drawing function with a control for each of its arguments.
 
     Args:
@@ -115,6 +117,8 @@ def explore(draw: Callable[..., Any], *, name: str, alt: str, **controls: Contro
             (H, W, 3) uint8 RGB array where the picture should follow the hand.
         name: of the figure that shows the defaults, ``"05-resolution-slider"``; the contact sheet is ``NAME-sheet``.
         alt: alternative text of the default picture.
+        also: changes of the defaults that belong on the contact sheet too, for a control that does nothing until
+            another one is set.
         controls: a :class:`Slider`, :class:`Choice` or :class:`Toggle` for each argument of ``draw``.
 
     Raises:
@@ -125,11 +129,13 @@ def explore(draw: Callable[..., Any], *, name: str, alt: str, **controls: Contro
     if not person_present():
         first = draw_state(draw, defaults)
         figures.keep(first, name, alt=alt, setup=setup, function=_name(draw))
-        states = sweep(controls, pairs=setup.profile != "smoke")
-        pictures = [first, *(draw_state(draw, state) for state in states[1:])]
-        captions = [caption(controls, state) for state in states]
-        sheet = contact_sheet(pictures, captions)
-        sheet_alt = f"Contact sheet of the widget at {len(states)} settings: {'; '.join(captions[:4])}."
+        states = sweep(controls, pairs=setup.profile != "smoke", also=also)
+        drawn = {first: defaults}
+        for state in states[1:]:
+            drawn.setdefault(draw_state(draw, state), state)  # a second picture of the same kind would show nothing
+        captions = [caption(controls, state) for state in drawn.values()]
+        sheet = contact_sheet(list(drawn), captions)
+        sheet_alt = f"Contact sheet of the widget at {len(captions)} settings: {'; '.join(captions[:4])}."
         figures.keep(sheet, f"{name}-sheet", alt=sheet_alt, setup=setup, function=_name(draw))
         return
     picture = draw(**defaults)
@@ -144,11 +150,15 @@ def _name(draw: Callable[..., Any]) -> str:
     return f"{module}.{draw.__qualname__}" if module.startswith("posekit") else getattr(draw, "__name__", "")
 
 
-def sweep(controls: dict[str, Control], *, pairs: bool) -> list[dict[str, Any]]:
-    """The defaults, then every control at each end, then (``pairs``) neighbouring controls at their ends together."""
+def sweep(controls: dict[str, Control], *, pairs: bool, also: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+    """The states to draw.
+
+    The defaults, every control at each end, ``also``, then (``pairs``) neighbouring controls at their ends together.
+    """
     defaults = {key: control.value for key, control in controls.items()}
     states = [defaults]
     states += [{**defaults, key: end} for key, control in controls.items() for end in control.ends]
+    states += [{**defaults, **changes} for changes in also]
     if pairs:
         for (a, first), (b, second) in pairwise(controls.items()):
             states.append({**defaults, a: first.ends[0], b: second.ends[-1]})
