@@ -20,7 +20,7 @@ from posekit.experiments.ablations.scoring import score_variants
 
 SMALL = Arm("tiny_simple_baseline", "simple_baseline_r50", size="smallest", samples=0.2)
 OTHER = replace(SMALL, tiny="tiny_hrnet")
-PAIR = Ablation("pair", ("H07",), "Is one better?", {"a": SMALL, "b": OTHER}, (gain("a", "b"),), "tiny")
+PAIR = Ablation("pair", ("H07",), "Is one better?", {"a": SMALL, "b": OTHER}, (gain("a", "b"),))
 
 
 def numbers(values):
@@ -55,20 +55,98 @@ def test_the_detectable_effect_is_found_with_a_power_of_80_percent():
     ],
 )
 def test_a_verdict_needs_an_interval_on_one_side_of_zero(a, b, reduced, word):
-    assert analysis.judge(PAIR, numbers({"a": a, "b": b}), reduced=reduced)[0] == word
+    assert analysis.judge(PAIR, numbers({"a": a, "b": b}), "quick" if reduced else "full").verdict == word
 
 
 def test_a_margin_turns_better_into_as_good_as():
     level = replace(PAIR, contrasts=(gain("a", "b", margin=1.0),))
     values = numbers({"a": [4.5, 5.6, 6.5], "b": [5, 6, 7]})
-    assert analysis.judge(PAIR, values, reduced=True)[0] == "not seen"
-    assert analysis.judge(level, values, reduced=True)[0] == "seen"
+    assert analysis.judge(PAIR, values, "quick").verdict == "not seen"
+    assert analysis.judge(level, values, "quick").verdict == "seen"
+
+
+def test_the_interval_over_pictures_pairs_draws_and_averages_seeds():
+    rng = np.random.default_rng(2)
+    luck = rng.normal(0, 5, 300)  # of the pictures, shared by both arms
+    draws = {
+        "a": {s: {"AP": luck + 3 + s} for s in (1, 2)},
+        "b": {s: {"AP": luck + rng.normal(0, 0.1, 300)} for s in (1, 2)},
+    }
+    low, high = analysis.pictures(PAIR.contrasts[0], draws)
+    assert 4.2 < low < 4.5 < high < 4.8  # unpaired, it would be 28 wide
+    runs = numbers({"a": [4, 5], "b": [0, 1]})
+    assert analysis.judge(PAIR, runs, "quick", draws=draws).intervals["AP: a minus b, over pictures"] == (low, high)
+    del draws["b"][2]["AP"]
+    assert analysis.pictures(PAIR.contrasts[0], draws) is None and analysis.pictures(PAIR.contrasts[0], {}) is None
+
+
+def published_gains() -> dict[str, dict[str, float]]:
+    """Differences of the published tables, by ablation and contrast."""
+    from posekit.experiments.costs import read_table as table
+
+    def by(name, key):
+        return {row[key]: {k: float(v) for k, v in row.items() if k != key and v[:1].isdigit()} for row in table(name)}
+
+    expected: dict[str, dict[str, float]] = {name: {} for name in ("dpn_table2", "dpn_table3", "dpn_table5")}
+    for model, row in by("dpn_table2_dpm_vs_normal", "model").items():
+        expected["dpn_table2"][f"AP: DPM, {model[3]} minus ones, {model[3]}"] = row["dpm_ap"] - row["normal_ap"]
+    for model, row in by("dpn_table5_reversed", "model").items():
+        expected["dpn_table5"][f"AP: DPM, {model[3]} minus reversed, {model[3]}"] = row["dpm_ap"] - row["rdpm_ap"]
+    for model, row in by("dpn_table3_stacked_dilation", "model").items():
+        n = "" if model[3] == "1" else f", {model[3]}"
+        for d in (1, 2, 4, 6, 8):
+            expected["dpn_table3"][f"AP: DPM{n} minus D={d}{n}"] = row["dpm_ap"] - row[f"d{d}_ap"]
+            if d != 2:
+                expected["dpn_table3"][f"AP: D=2{n} minus D={d}{n}"] = row["d2_ap"] - row[f"d{d}_ap"]
+    ap = {(row["resolution_h"], row["model"][3]): float(row["ap"]) for row in table("dpn_table4_resolution")}
+    gains = {n: ap["64", n] - ap["32", n] for n in "1234"}
+    expected["dpn_table4"] = {
+        f"AP: 1/4{m} minus 1/8{m}": gains[n] for n in "1234" for m in ["" if n == "1" else f", {n}"]
+    }
+    wide = {row["model"][3]: float(row["dpm_ap"]) for row in table("dpn_table2_dpm_vs_normal")}
+    expected["dpn_modules"] = {f"AP: {a} minus {b}": wide[a] - wide[b] for a, b in ("21", "32", "43", "41")}
+    a, b, c = (float(row["ap"]) for row in table("hrnet_table6_exchange_units"))
+    expected["hrnet_table6"] = {
+        "AP: across minus final": b - a,
+        "AP: within minus across": c - b,
+        "AP: within minus final": c - a,
+    }
+    names = {"ResNet-50": "ResNet", "HRNet-W32": "HRNet", "TransPose-R-A4": "TransPose", "HRFormer-S": "HRFormer"}
+    heads = {
+        (names[row["backbone"]], row["scheme"].replace("Simple", "simple").removesuffix(" head")): row
+        for row in table("srpose_coco_val")
+        if row["approach"] == "top-down"
+    }
+    post, none = ({key: float(row[column]) for key, row in heads.items()} for column in ("ap_post", "ap_nopost"))
+    lost = {key: post[key] - none[key] for key in heads}
+    for name, better, worse in (("sr_head", "SR", "simple"), ("srpose_head", "SRPose", "SR")):
+        expected[name] = {
+            f"AP: {n}, {better} minus {n}, {worse}": post[n, better] - post[n, worse] for n in names.values()
+        }
+    expected["post_processing"] = {
+        **{f"AP lost without post-processing: {n}, simple": lost[n, "simple"] for n in names.values()},
+        **{
+            f"AP lost without post-processing: {n}, simple minus {n}, {other}": lost[n, "simple"] - lost[n, other]
+            for n in names.values()
+            for other in ("SR", "SRPose")
+        },
+    }
+    return expected
+
+
+def test_published_gains_are_those_of_the_tables():
+    for name, gains in published_gains().items():
+        written = {contrast.name: contrast.published for contrast in ABLATIONS[name].contrasts_of("full")}
+        assert set(written) == set(gains), name
+        for contrast, value in gains.items():
+            assert float(written[contrast]) == pytest.approx(value, abs=1e-9), (name, contrast)
 
 
 def test_every_contrast_of_every_ablation_names_its_own_arms_and_no_arm_idles():
     for ablation in ABLATIONS.values():
-        named = {name for contrast in ablation.contrasts for _, name, _ in contrast.terms}
-        assert named == set(ablation.arms), ablation.name
+        for profile in ("quick", "full"):
+            named = {name for contrast in ablation.contrasts_of(profile) for _, name, _ in contrast.terms}
+            assert named == set(ablation.arms_of(profile)), ablation.name
 
 
 @pytest.mark.parametrize("profile", ["smoke", "full"])
@@ -90,7 +168,8 @@ def test_every_arm_can_be_built(profile):
 def test_the_first_score_is_that_of_the_published_road():
     config = SMALL.config("smoke")
     net, data = arm.build(config, 0), arm.dataset(config, "val")
-    found, intervals = score_variants(net, data)
+    scores = score_variants(net, data)
+    found, intervals = scores.metrics, scores.intervals
     expected = inference.evaluate(net, data, device="cpu")
     assert found["AP"] == pytest.approx(100 * expected.ap, abs=1e-12)
     assert found["mean OKS"] == pytest.approx(100 * expected.mean_oks, abs=1e-9)

@@ -361,16 +361,27 @@ def test_ground_truth_through_a_codec_scores_as_the_reference_evaluator_says(rea
     assert np.abs(decode_ground_truth(people, sharp).errors).max() < 0.05
 
 
+def git(*arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], cwd=environment.ROOT, capture_output=True, check=True).stdout
+
+
 def test_the_ledger_only_grows():
-    """Every ledger file of the commit before is the beginning of today's: no row was dropped at the end either."""
-
-    def git(*arguments):
-        return subprocess.run(["git", *arguments], cwd=environment.ROOT, capture_output=True)
-
-    names = git("ls-tree", "--name-only", "HEAD~1", "data/ledger/").stdout.decode().split()
-    if not names:
-        pytest.skip("the commit before is not in this clone")
-    for name in names:
-        before = git("show", f"HEAD~1:{name}").stdout
+    """Each version of a ledger file in the history begins the next one: no row was dropped at the end either."""
+    for name in sorted(set(git("log", "--format=", "--name-only", "--", "data/ledger").decode().split())):
+        before = b""
+        for commit in git("log", "--format=%H", "--reverse", "--", name).decode().split():
+            now = git("show", f"{commit}:{name}")
+            assert now.startswith(before), (name, commit)
+            before = now
         path = environment.ROOT / name
         assert path.is_file() and path.read_bytes().startswith(before), name
+
+
+def test_recorded_rows_rest_on_recorded_rows_and_on_commits_of_this_history():
+    rows = ledger.read(environment.DATA / "ledger")
+    digests = {row.digest for row in rows}
+    assert not [row.test for row in rows if not digests.issuperset(row.rests_on)]
+    commits, history = {row.commit for row in rows}, set(git("log", "--format=%H").decode().split())
+    if not commits & history:
+        pytest.skip("the history is not in this clone")
+    assert commits <= history

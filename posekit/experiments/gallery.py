@@ -75,19 +75,11 @@ def _answers(net: Any, data: Mannequin) -> dict[str, Any]:
     found = inference.evaluate(net, data, device="cpu")
     people = found.people
     assert people is not None
-    similarity = metrics.oks(
-        found.predictions.keypoints,
-        people.keypoints,
-        area=metrics.person_areas(people),
-        visibility=people.visibility,
-        sigmas=people.skeleton.sigmas,
-        box=people.box,
-    )
     return {
         "data": data,
         "people": people,
         "keypoints": found.predictions.keypoints,
-        "oks": similarity,
+        "oks": metrics.person_oks(people, found.predictions.keypoints),
         "yaw": found.yaw,
     }
 

@@ -119,7 +119,7 @@ def run(
         ledger.append(folder, rows)
         for row, arrays in runs:
             if arrays:
-                _save(_arrays_path(row, folder), arrays)
+                save_arrays(arrays_path(row, folder), arrays)
     return rows
 
 
@@ -129,7 +129,7 @@ def arrays_of(row: Row, *, folder: Path | None = None) -> dict[str, np.ndarray]:
     Raises:
         LedgerError: the file is not there.
     """
-    path = _arrays_path(row, folder or environment.DATA / "ledger")
+    path = arrays_path(row, folder or environment.DATA / "ledger")
     if not path.is_file():
         raise LedgerError(f"{row.test}.jsonl, seed {row.seed}: {path.name} is not in {path.parent.name}; restore it")
     with np.load(path, allow_pickle=False) as file:
@@ -202,11 +202,13 @@ def find(experiment: Experiment | str) -> Experiment:
     return comparison(ABLATIONS[experiment])
 
 
-def _arrays_path(row: Row, folder: Path) -> Path:
+def arrays_path(row: Row, folder: Path) -> Path:
+    """Where the arrays of a row of a ledger folder lie."""
     return Path(folder).parent / "runs" / f"{row.test}-{row.config_hash}-seed{row.seed}.npz"
 
 
-def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a compressed .npz file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with open(temporary, "wb") as file:

@@ -35,7 +35,7 @@ FILES: dict[str, str] = {
 CODE: dict[str, str] = {
     "hourglass8": "princeton-vl/pytorch_stacked_hourglass",
     "cpn_r50": "GengDavid/pytorch-cpn",
-    "simcc_hrnet_w32": "leeyegy/SimCC",
+    **dict.fromkeys(["simcc_r50", "simcc_hrnet_w32"], "leeyegy/SimCC"),
     "integral_r50": "JimmySuen/integral-human-pose",
 }
 # Published accuracy outside the cost tables: network -> (file, column, row's column, row's value, data).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,38 +117,18 @@ def evaluate(
     image_ids = people.image_ids[image_index]
     detections = as_detections(predictions, image_ids, box_scores, source=getattr(model, "name", "") or "predictions")
     if nms is not None:
-        kept = metrics.oks_nms(
-            detections.keypoints,
-            detections.scores,
-            predictions.box[:, 2] * predictions.box[:, 3],
-            sigmas=people.skeleton.sigmas,
-            image_ids=image_ids,
-            threshold=nms,
-        )
-        detections = detections.select(np.sort(kept))
+        detections = without_duplicates(detections, predictions.box, sigmas=people.skeleton.sigmas, threshold=nms)
     true = None if boxes is not None else people.select(rows)
     yaw = getattr(cropped, "yaw", None)
     return Evaluation(
         result=processes.once(lambda: metrics.evaluate_coco(dataset.people, detections)),
-        mean_oks=None if true is None else _mean_oks(predictions, true),
+        mean_oks=None if true is None else float(metrics.person_oks(true, predictions.keypoints).mean()),
         confusion=None if true is None else _confusion(predictions, true),
         people=true,
         yaw=None if true is None or yaw is None else yaw[rows],
         detections=detections,
         predictions=predictions,
     )
-
-
-def _mean_oks(predictions: Predictions, true: People) -> float:
-    similarity = metrics.oks(
-        predictions.keypoints,
-        true.keypoints,
-        area=metrics.person_areas(true),
-        visibility=true.visibility,
-        sigmas=true.skeleton.sigmas,
-        box=true.box,
-    )
-    return float(similarity.mean())
 
 
 def _confusion(predictions: Predictions, true: People) -> metrics.LeftRightConfusion:
@@ -167,6 +148,27 @@ def as_detections(
         scores=metrics.rescore(box_scores, predictions.scores),
         source=source,
     )
+
+
+def without_duplicates(
+    detections: Detections, box: np.ndarray, *, sigmas: Sequence[float], threshold: float = OKS_NMS_THRESHOLD
+) -> Detections:
+    """Detections of one picture that agree beyond an OKS of ``threshold`` are one person: the best-scored stays.
+
+    Args:
+        detections: D of them; the order of those that stay is kept.
+        box: (D, 4) crops' boxes x, y, width, height in picture pixels, whose area is the scale, as HRNet's test has it.
+        sigmas: (K,) of the skeleton.
+    """
+    kept = metrics.oks_nms(
+        detections.keypoints,
+        detections.scores,
+        box[:, 2] * box[:, 3],
+        sigmas=sigmas,
+        image_ids=detections.image_ids,
+        threshold=threshold,
+    )
+    return detections.select(np.sort(kept))
 
 
 def score(

@@ -1,7 +1,7 @@
 """How good are predicted keypoints: OKS, average precision, PCK, suppression of duplicates, kinds of error."""
 
 from posekit.metrics.bootstrap import Interval, bootstrap_ap
-from posekit.metrics.coco_eval import RECALLS, STATS, KeypointResult, evaluate_coco, person_areas
+from posekit.metrics.coco_eval import RECALLS, STATS, KeypointResult, evaluate_coco, person_areas, person_oks
 from posekit.metrics.diagnosis import KINDS, Diagnosis, LeftRightConfusion, diagnose, lr_confusion
 from posekit.metrics.matching import AREA_RANGES, MAX_DETECTIONS, SIZE_CLASSES, THRESHOLDS, Matches, detection_areas
 from posekit.metrics.nms import oks_nms, rescore, soft_oks_nms
@@ -34,6 +34,7 @@ __all__ = [
     "pck",
     "pckh",
     "person_areas",
+    "person_oks",
     "rescore",
     "soft_oks_nms",
 ]

@@ -12,6 +12,7 @@ import numpy as np
 
 from posekit.annotations import AnnotationError, Detections, People, read_detections, read_people
 from posekit.metrics.matching import SIZE_CLASSES, THRESHOLDS, Matches, match
+from posekit.metrics.oks import oks
 from posekit.skeletons import Skeleton
 
 RECALLS = np.linspace(0, 1, 101)
@@ -193,6 +194,26 @@ def person_areas(people: People, area: Literal["file", "box"] = "file") -> np.nd
             f"add it, or take {BOX_AREA_SHARE} of the box with area='box'"
         )
     return people.area
+
+
+def person_oks(people: People, keypoints: np.ndarray) -> np.ndarray:
+    """(N,) OKS of one answer for each person, as the evaluation of COCO scores a pair.
+
+    Args:
+        people: N people with areas.
+        keypoints: (N, K, 2) answers in picture pixels.
+
+    Raises:
+        AnnotationError: a person has no area.
+    """
+    return oks(
+        keypoints,
+        people.keypoints,
+        area=person_areas(people),
+        visibility=people.visibility,
+        sigmas=people.skeleton.sigmas,
+        box=people.box,
+    )
 
 
 def _refuse_not_finite(detections: Detections) -> None:

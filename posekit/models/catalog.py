@@ -34,6 +34,7 @@ BUILDERS: dict[str, Callable[..., PoseModel]] = {
     for builder in (
         deeppose.deeppose_r50,
         integral.integral_r50,
+        simcc.simcc_r50,
         simcc.simcc_hrnet_w32,
         simple_baseline.simple_baseline_r50,
         simple_baseline.simple_baseline_r101,

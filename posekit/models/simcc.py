@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from posekit import codecs
 from posekit.models.base import ModelError, PoseModel, check_size, init_normal
 from posekit.models.hrnet import HighResolutionNet, hrnet, tiny_hrnet_trunk
-from posekit.models.resnet import ResNet, tiny_resnet
+from posekit.models.resnet import ResNet, resnet50, tiny_resnet
 from posekit.models.simple_baseline import deconv_layers
 
 
@@ -83,6 +83,12 @@ def _on_maps(
         size_multiple=size_multiple,
         fixed_size=True,
     )
+
+
+def simcc_r50(*, num_keypoints: int = 17, input_size: tuple[int, int] = (256, 192), split: float = 2.0) -> PoseModel:
+    """SimCC on SimpleBaseline-R50's trunk and transposed convolutions. Built for one input size."""
+    codec = codecs.SimCC(input_size, split=split)
+    return _on_maps(resnet50(), codec, num_keypoints, widths=(256, 256, 256), index=-1, size_multiple=32, stride=4)
 
 
 def simcc_hrnet_w32(

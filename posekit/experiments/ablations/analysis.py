@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from posekit.experiments.ablations.definition import Ablation, Contrast
+from posekit.experiments.ablations.definition import PROFILES, Ablation, Contrast
 from posekit.experiments.ledger import Cell
 
 POWER = 0.8
+Runs = Mapping[str, Mapping[int, Mapping[str, float]]]
+Draws = Mapping[str, Mapping[int, Mapping[str, np.ndarray]]]
 
 
 @dataclass(frozen=True)
@@ -50,43 +53,99 @@ def paired(values: Sequence[float]) -> Paired:
     return Paired(x, mean, mean - half, mean + half, float(t.ppf(0.975, n - 1) + t.ppf(POWER, n - 1)) * error)
 
 
-def contrast_values(contrast: Contrast, runs: Mapping[str, Mapping[int, Mapping[str, float]]]) -> list[float]:
+def contrast_values(contrast: Contrast, runs: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[Any]:
     """The contrast under every seed that all of its arms have, in the order of the seeds.
 
     Args:
-        runs: metrics by arm and seed.
+        runs: metrics, or arrays of them, by arm and seed.
     """
     arms = {arm for _, arm, _ in contrast.terms}
     seeds = sorted(set.intersection(*(set(runs[arm]) for arm in arms)))
     return [sum(weight * runs[arm][seed][metric] for weight, arm, metric in contrast.terms) for seed in seeds]
 
 
-def judge(ablation: Ablation, runs: Mapping[str, Mapping[int, Mapping[str, float]]], *, reduced: bool) -> tuple:
-    """Verdict, sentence, cells, metrics and intervals of an ablation."""
-    yes, no, open_ = WORDS[reduced]
+@dataclass(frozen=True)
+class Judged:
+    """An ablation's outcome: verdict, its sentence, the contrasts one by one, and their numbers.
+
+    ``intervals`` hold, by contrast, the 95 % interval over seeds, on which the verdict rests, and as "X, over pictures"
+    that over test pictures.
+    """
+
+    verdict: str
+    reason: str
+    cells: tuple[Cell, ...]
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+
+
+def judge(ablation: Ablation, runs: Runs, profile: str, *, draws: Draws | None = None) -> Judged:
+    """Every contrast positive, negative or open by its interval over seeds; all alike make the verdict.
+
+    Args:
+        runs: metrics by arm and seed.
+        draws: resampled scores by arm, seed and metric, for the intervals over pictures; contrasts of which some are
+            missing have none.
+    """
+    yes, no, open_ = WORDS[PROFILES[profile].reduced]
     cells: list[Cell] = []
     sentences: list[str] = []
     metrics: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
-    for contrast in ablation.contrasts:
+    for contrast in ablation.contrasts_of(profile):
         found = paired(contrast_values(contrast, runs))
         word = yes if found.low + contrast.margin > 0 else no if found.high + contrast.margin < 0 else open_
-        interval = (found.low, found.high)
-        cells.append(Cell(contrast.name, found.mean, word, contrast.published, interval))
+        intervals[contrast.name] = (found.low, found.high)
+        over_pictures = pictures(contrast, draws or {})
+        if over_pictures is not None:
+            intervals[f"{contrast.name}, over pictures"] = over_pictures
+        cells.append(Cell(contrast.name, found.mean, word, contrast.published, (found.low, found.high)))
         metrics |= {contrast.name: found.mean, f"detectable, {contrast.name}": found.detectable}
-        intervals[contrast.name] = interval
         metrics |= _beside(contrast, runs)
-        text = f"{contrast.name}: {found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
-        if contrast.margin:
-            text += f" within a margin of {contrast.margin:g}"
-        sentences.append(text + (f" ({found.detectable:.1f} would have been seen)" if word == open_ else ""))
+        sentences.append(_sentence(contrast, found, over_pictures, runs, open_=word == open_))
     words = [cell.verdict for cell in cells]
     verdict = yes if all(w == yes for w in words) else no if all(w == no for w in words) else open_
     count = f"{words.count(yes)} of {len(words)} {yes}, {words.count(no)} {no}. " if len(words) > 1 else ""
-    return verdict, count + "; ".join(sentences) + ".", tuple(cells), metrics, intervals
+    return Judged(verdict, count + "; ".join(sentences) + ".", tuple(cells), metrics, intervals)
 
 
-def _beside(contrast: Contrast, runs: Mapping[str, Mapping[int, Mapping[str, float]]]) -> dict[str, float]:
+def pictures(contrast: Contrast, draws: Draws) -> tuple[float, float] | None:
+    """95 % interval of a contrast's mean over seeds, had the test pictures been drawn again; networks as they are.
+
+    The resamples of all networks are of the same pictures, so the contrast is taken draw by draw.
+
+    Args:
+        draws: (300,) by arm, seed and metric.
+
+    Returns:
+        None where an arm left no draws of its metric.
+    """
+    if any(metric not in one for _, arm, metric in contrast.terms for one in draws.get(arm, {0: {}}).values()):
+        return None
+    drawn = np.mean(contrast_values(contrast, draws), axis=0)
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _sentence(
+    contrast: Contrast, found: Paired, over_pictures: tuple[float, float] | None, runs: Runs, *, open_: bool
+) -> str:
+    text = f"{contrast.name}: {found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
+    if over_pictures is not None:
+        text += " over seeds, [{:+.1f}, {:+.1f}] over pictures".format(*over_pictures)
+    if contrast.margin:
+        text += f", within a margin of {contrast.margin:g}{_economy(contrast, runs)}"
+    return text + (f" ({found.detectable:.1f} would have been seen)" if open_ else "")
+
+
+def _economy(contrast: Contrast, runs: Runs) -> str:
+    """A claim of level accuracy is one of fewer parameters: how many fewer the arms had here."""
+    (_, ours, _), (_, theirs, _) = contrast.terms
+    sizes = [next(iter(runs[arm].values())).get("parameters") for arm in (ours, theirs)]
+    return f", with {sizes[0] / sizes[1]:.0%} of its parameters" if sizes[0] and sizes[1] else ""
+
+
+def _beside(contrast: Contrast, runs: Runs) -> dict[str, float]:
     """The same contrast of other metrics, where the arms have them: AP alone hides what kind of error went away."""
     found = {}
     for other in BESIDE:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from posekit import create_model, training
@@ -18,9 +19,11 @@ from posekit.data.mannequin.dataset import GENERATOR
 from posekit.experiments import environment
 from posekit.experiments.ablations.scoring import score_variants
 from posekit.experiments.ledger import LedgerError
-from posekit.experiments.runner import Experiment, Judgement, Measurement
+from posekit.experiments.runner import Experiment, Judgement, Measurement, save_arrays
 from posekit.training import Recipe
 from posekit.training.provenance import write_json
+
+DRAWS = "draws.npz"
 
 
 class OutOfTime(RuntimeError):
@@ -68,8 +71,8 @@ def run_arm(
         deadline: of ``time.time()``; training stops at the next record after it.
 
     Returns:
-        {"metrics", "intervals", "seconds", "versions", "hardware"}: as of :func:`score_variants`; seconds of training
-        and scoring since the last start.
+        {"metrics", "intervals", "seconds", "versions", "hardware"}: as of :class:`Scores`; seconds of training and
+        scoring since the last start. The draws lie in the folder, see :func:`draws_of`.
 
     Raises:
         OutOfTime: the deadline passed before the end.
@@ -94,18 +97,28 @@ def run_arm(
             net, dataset(config, "train", device=device), None, recipe, out_dir=folder, seed=seed, device=device,
             progress=False, on_log=log, checkpoint_seconds=20,
         )  # fmt: skip
-    numbers, intervals = score_variants(net, dataset(config, split, device=device), device=device)
-    numbers["parameters"] = float(sum(parameter.numel() for parameter in net.parameters()))
+    scores = score_variants(net, dataset(config, split, device=device), device=device)
+    parameters = float(sum(parameter.numel() for parameter in net.parameters()))
     result = {
-        "metrics": numbers,
-        "intervals": intervals,
+        "metrics": {**scores.metrics, "parameters": parameters},
+        "intervals": scores.intervals,
         "seconds": round(time.perf_counter() - start, 1),
         "versions": environment.versions(TRAINING.packages),
         "hardware": environment.hardware(device),
     }
+    save_arrays(folder / DRAWS, scores.draws)
     write_json(done, result)
     (folder / training.CHECKPOINT).unlink(missing_ok=True)  # the weights stay, the optimizer's state is of no more use
     return result
+
+
+def draws_of(folder: Path) -> dict[str, np.ndarray]:
+    """The resampled scores that a run left, (300,) by name of metric; none where an older version made the run."""
+    path = Path(folder) / DRAWS
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
 
 
 def _measure(config: Mapping[str, Any], seed: int) -> Measurement:
@@ -115,9 +128,10 @@ def _measure(config: Mapping[str, Any], seed: int) -> Measurement:
     folder = Path(tempfile.mkdtemp())
     try:
         result = run_arm(config, seed, split="test", folder=folder)
+        draws = draws_of(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return Measurement(result["metrics"], {name: tuple(ends) for name, ends in result["intervals"].items()})
+    return Measurement(result["metrics"], {name: tuple(ends) for name, ends in result["intervals"].items()}, draws)
 
 
 def _judge(measurement: Measurement) -> Judgement:

@@ -14,12 +14,12 @@ SIMPLE_ROUNDED, SIMPLE_SUBPIXEL = (replace(SIMPLE, recipe={"centre": centre}) fo
 # Looked at with seed 0 only: regression does better at the heatmaps' rate of 4e-3 than at 1e-3.
 DEEPPOSE = Arm("tiny_deeppose", "deeppose_r50", own_loss=True)
 INTEGRAL = Arm("tiny_integral", "integral_r50", own_loss=True)
-SIMCC = Arm("tiny_simcc", "simcc_hrnet_w32", tiny_options={"backbone": "resnet"}, own_loss=True)
+SIMCC = Arm("tiny_simcc", "simcc_r50", tiny_options={"backbone": "resnet"}, own_loss=True)
 SIMCC_HRNET = Arm("tiny_simcc", "simcc_hrnet_w32", tiny_options={"backbone": "hrnet"}, own_loss=True)
 
 HRNET = Arm("tiny_hrnet", "hrnet_w32")
 HRNET_FINAL, HRNET_ACROSS = (replace(HRNET, options={"exchange": kind}) for kind in ("final", "across"))
-HRNET_2X, HRNET_4X = (replace(HRNET, options={"predict_from": branch}) for branch in (1, 2))
+HRNET_2X, HRNET_4X, HRNET_8X = (replace(HRNET, options={"predict_from": branch}) for branch in (1, 2, 3))
 HRNET_SMALLEST, HRNET_SMALL, HRNET_LARGE = (replace(HRNET, size=s) for s in ("smallest", "small", "large"))
 HRNET_WIDE = Arm("tiny_hrnet", "hrnet_w48", tiny_options={"width": 18})
 HRNET_UDP = replace(HRNET, codec={"protocol": "udp", "decoder": "dark"})
@@ -41,8 +41,12 @@ def dpn_32(modules: int, dilations: str | int = "decreasing") -> Arm:
     return replace(dpn(modules, dilations), full=f"dpn{modules}_32")
 
 
+def dpn_fine(modules: int) -> Arm:
+    """As :func:`dpn` with the papers' modules at 1/4; the tiny networks have theirs there anyway."""
+    return replace(dpn(modules), full=f"dpn{modules}_64_highres")
+
+
 DPN_COARSE = Arm("tiny_dpn", "dpn1_64", options={"dilations": "decreasing"}, tiny_options={"highres": False})
-DPN_FINE = Arm("tiny_dpn", "dpn1_64_highres", options={"dilations": "decreasing"}, tiny_options={"modules": 1})
 DPN_HRNET = Arm("tiny_dpn_hrnet", "dpn2_hrnet")
 
 TRANSPOSE = Arm("tiny_transpose", "transpose_r_a4")

@@ -26,8 +26,8 @@ from posekit.experiments.ledger import LedgerError
 WEIGHTS_BYTES = 8 << 20  # larger weights stay where they were made
 PART_BYTES = 15_000_000  # of an archive; also of a checkpoint that is carried
 ABOUT = "about.json"
-FACTS = ("job.json", "result.json", "run.json", "metrics.jsonl")
-_ENTRY = re.compile(r"((?:test|val)/([0-9a-f]{12})-seed\d+)/([a-z]+\.(?:json|jsonl|safetensors))")
+FACTS = ("job.json", "draws.npz", "result.json", "run.json", "metrics.jsonl")
+_ENTRY = re.compile(r"((?:test|val)/([0-9a-f]{12})-seed\d+)/([a-z]+\.(?:json|jsonl|npz|safetensors))")
 
 
 @dataclass(frozen=True)

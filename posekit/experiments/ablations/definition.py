@@ -15,7 +15,6 @@ from posekit.experiments import ledger
 from posekit.training import recipes
 
 Size = Literal["smallest", "small", "base", "large"]
-ProfileName = Literal["smoke", "quick", "full"]
 CONFIRM = (1, 2, 3, 4, 5)  # seeds of a recorded ablation
 LOOK = (101, 102, 103, 104, 105)  # seeds for looking around, so that the others stay unseen
 
@@ -143,7 +142,9 @@ class Ablation:
     """Arms, the contrasts between them and the claims these decide.
 
     Args:
-        family: the networks of the scope.
+        arms, contrasts: of every profile.
+        full_arms, full_contrasts: further ones at the papers' size, where a table has cells that tiny networks on
+            small crops cannot fill.
     """
 
     name: str
@@ -151,18 +152,26 @@ class Ablation:
     question: str
     arms: Mapping[str, Arm]
     contrasts: tuple[Contrast, ...]
-    family: str = ""
+    full_arms: Mapping[str, Arm] = field(default_factory=dict)
+    full_contrasts: tuple[Contrast, ...] = ()
+
+    def arms_of(self, profile: str) -> dict[str, Arm]:
+        return {**self.arms, **({} if PROFILES[profile].reduced else self.full_arms)}
+
+    def contrasts_of(self, profile: str) -> tuple[Contrast, ...]:
+        return self.contrasts + (() if PROFILES[profile].reduced else self.full_contrasts)
 
     def configs(self, profile: str) -> dict[str, dict[str, Any]]:
         """What each arm trains."""
-        return {name: arm.config(profile) for name, arm in self.arms.items()}
+        return {name: arm.config(profile) for name, arm in self.arms_of(profile).items()}
 
     def definition(self, profile: str) -> dict[str, Any]:
         """What is frozen before the recorded seeds run."""
         return {
             "arms": {name: ledger.config_hash(config) for name, config in self.configs(profile).items()},
             "contrasts": [
-                {"name": c.name, "terms": [list(term) for term in c.terms], "margin": c.margin} for c in self.contrasts
+                {"name": c.name, "terms": [list(term) for term in c.terms], "margin": c.margin}
+                for c in self.contrasts_of(profile)
             ],
             "seeds": list(CONFIRM[: max(PROFILES[profile].seeds, 2)]),
         }

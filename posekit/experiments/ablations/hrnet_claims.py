@@ -27,7 +27,6 @@ HEATMAPS = Ablation(
         "SimCC": arms.SIMCC,
     },
     (gain("heatmaps", "regression", "more than twice"), gain("heatmaps", "integral"), gain("heatmaps", "SimCC")),
-    "tiny_simple_baseline",
 )
 FUSION = Ablation(
     "hrnet_table6",
@@ -35,7 +34,6 @@ FUSION = Ablation(
     "Does repeated fusion across resolutions help?",
     {"final": arms.HRNET_FINAL, "across": arms.HRNET_ACROSS, "within": arms.HRNET},
     (gain("across", "final", "+1.1"), gain("within", "across", "+1.5"), gain("within", "final", "+2.6")),
-    "tiny_hrnet",
 )
 BRANCHES = Ablation(
     "hrnet_branches",
@@ -43,7 +41,8 @@ BRANCHES = Ablation(
     "Are heatmaps from branches of higher resolution better?",
     {"1/4": arms.HRNET, "1/8": arms.HRNET_2X, "1/16": arms.HRNET_4X},
     (gain("1/4", "1/8", "Fig. 5"), gain("1/8", "1/16", "Fig. 5")),
-    "tiny_hrnet",
+    full_arms={"1/32": arms.HRNET_8X},
+    full_contrasts=(gain("1/16", "1/32", "Fig. 5"),),
 )
 INPUT_SIZE = Ablation(
     "input_size",
@@ -64,7 +63,6 @@ INPUT_SIZE = Ablation(
             "Fig. 6",
         ),
     ),
-    "tiny_hrnet, tiny_simple_baseline",
 )
 WIDTH = Ablation(
     "hrnet_width",
@@ -72,7 +70,6 @@ WIDTH = Ablation(
     "Is a wider HRNet better?",
     {"wide": arms.HRNET_WIDE, "narrow": arms.HRNET},
     (gain("wide", "narrow", "+0.7"),),
-    "tiny_hrnet",
 )
 AGAINST_SIMPLE = Ablation(
     "hrnet_or_simple_baseline",
@@ -80,7 +77,6 @@ AGAINST_SIMPLE = Ablation(
     "Is HRNet more accurate than SimpleBaseline?",
     {"HRNet": arms.HRNET, "SimpleBaseline": arms.SIMPLE},
     (gain("HRNet", "SimpleBaseline", "+4.0"),),
-    "tiny_hrnet, tiny_simple_baseline",
 )
 LARGER = Ablation(
     "larger_input",
@@ -88,7 +84,6 @@ LARGER = Ablation(
     "Is HRNet better at a larger input?",
     {"large": arms.HRNET_LARGE, "base": arms.HRNET},
     (gain("large", "base", "+1.4"),),
-    "tiny_hrnet",
 )
 DARK = Ablation(
     "dark_decoding",
@@ -99,7 +94,6 @@ DARK = Ablation(
         effect("HRNet", "AP, dark", "AP, quarter", "+0.4"),
         *(effect(name, "AP, dark", "AP, quarter") for name in ("SimpleBaseline", "Hourglass")),
     ),
-    "tiny_hrnet, tiny_simple_baseline, tiny_hourglass",
 )
 OHKM = Ablation(
     "hard_keypoints",
@@ -107,7 +101,6 @@ OHKM = Ablation(
     "Does mining of hard keypoints help CPN?",
     {"with": arms.CPN_OHKM, "without": arms.CPN},
     (gain("with", "without", "+0.8"),),
-    "tiny_cpn",
 )
 MORE_DATA = Ablation(
     "more_data",
@@ -115,7 +108,6 @@ MORE_DATA = Ablation(
     "Does a larger training set help, with equally many crops seen?",
     {"all": arms.SIMPLE, "half": arms.SIMPLE_HALF, "quarter": arms.SIMPLE_QUARTER},
     (gain("all", "half", "+1.5"), gain("half", "quarter")),
-    "tiny_simple_baseline",
 )
 UNTRAINED = Ablation(
     "hrnet_or_earlier",
@@ -123,7 +115,6 @@ UNTRAINED = Ablation(
     "Is HRNet, from nothing, better than Hourglass and CPN?",
     {"HRNet": arms.HRNET, "Hourglass": arms.HOURGLASS, "CPN": arms.CPN, "CPN+OHKM": arms.CPN_OHKM},
     (gain("HRNet", "Hourglass", "+6.5"), gain("HRNet", "CPN", "+4.8"), gain("HRNet", "CPN+OHKM", "+4.0")),
-    "tiny_hrnet, tiny_hourglass, tiny_cpn",
 )
 ATTENTION = Ablation(
     "polarized_attention",
@@ -136,7 +127,6 @@ ATTENTION = Ablation(
         "plain, small": arms.HRNET_UDP_SMALL,
     },
     (gain("PSA", "plain", "+1.5"), gain("PSA, small", "plain, small")),
-    "tiny_hrnet",
 )
 ABLATIONS = (
     HEATMAPS, FUSION, BRANCHES, INPUT_SIZE, WIDTH, AGAINST_SIMPLE, LARGER, DARK, OHKM, MORE_DATA, UNTRAINED, ATTENTION

@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from posekit.experiments import environment, ledger
 from posekit.experiments.ablations import frozen
 from posekit.experiments.ablations.analysis import judge
-from posekit.experiments.ablations.arm import TRAINING
+from posekit.experiments.ablations.arm import TRAINING, draws_of
 from posekit.experiments.ablations.definition import CONFIRM, LOOK, PROFILES, Ablation
 from posekit.experiments.ablations.sweep import Backend, Job, sweep
 from posekit.experiments.ledger import LedgerError, Row, Scope
-from posekit.experiments.runner import Experiment, Judgement, Measurement
+from posekit.experiments.runner import Experiment, Judgement, Measurement, arrays_of, arrays_path, save_arrays
 
 Metrics = Mapping[str, float]
+Draws = Mapping[str, np.ndarray]
 RUNS = environment.ROOT / "build" / "ablations"
 
 
@@ -84,12 +87,14 @@ def run_ablations(
             frozen.check(ablation, profile, seeds)
     known = recorded(folder)
     found: dict[str, dict[int, Metrics]] = {}
+    draws: dict[str, dict[int, Draws]] = {}
     split = "test" if record else "val"
     jobs = []
     for key, (config, name) in _plan(ablations, profile).items():
         for seed in seeds:
             if record and (key, seed) in known:
                 found.setdefault(key, {})[seed] = known[key, seed].metrics
+                draws.setdefault(key, {})[seed] = _recorded_draws(known[key, seed], folder)
             else:
                 jobs.append((key, name, Job(config, seed, runs / split / f"{key}-seed{seed}", split, device)))
     names = {job.folder: (key, name) for key, name, job in jobs}
@@ -98,18 +103,20 @@ def run_ablations(
     def done(job: Job, result: dict[str, Any]) -> None:
         key, name = names[job.folder]
         found.setdefault(key, {})[job.seed] = result["metrics"]
+        draws.setdefault(key, {})[job.seed] = draws_of(job.folder)
         if write and (key, job.seed) not in recorded(folder):  # another sweep may have been quicker
-            ledger.append(folder, [_training_row(job, key, name, result, profile, commit or head, speaks[key])])
+            row = _training_row(job, key, name, result, profile, commit or head, speaks[key])
+            ledger.append(folder, [row])
+            save_arrays(arrays_path(row, folder), draws[key][job.seed])
         on_done(name, job.seed, result["metrics"])
 
-    jobs.sort(key=lambda item: list(seeds).index(item[2].seed))
     ordered = _by_ablation(ablations, profile, [job for _, _, job in jobs], names)
     left = sweep(ordered, workers=workers, backend=backend, deadline=deadline, on_done=done)
     rows = []
     for ablation in ablations:
         arms = {name: ledger.config_hash(config) for name, config in ablation.configs(profile).items()}
         if all(seed in found.get(key, {}) for key in arms.values() for seed in seeds) and len(seeds) > 1:
-            rows.append(_comparison(ablation, profile, seeds, found, folder if write else None, head))
+            rows.append(_comparison(ablation, profile, seeds, found, draws, folder if write else None, head))
     return Outcome(rows, found, left)
 
 
@@ -178,7 +185,13 @@ def _networks(configs: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _comparison(
-    ablation: Ablation, profile: str, seeds: Sequence[int], found: Mapping, folder: Path | None, commit: str
+    ablation: Ablation,
+    profile: str,
+    seeds: Sequence[int],
+    found: Mapping,
+    draws: Mapping,
+    folder: Path | None,
+    commit: str,
 ) -> Row:
     configs = ablation.configs(profile)
     keys = {name: ledger.config_hash(config) for name, config in configs.items()}
@@ -194,7 +207,8 @@ def _comparison(
         else dict(keys),
     }
     runs = {name: {seed: found[key][seed] for seed in seeds} for name, key in keys.items()}
-    verdict, reason, cells, metrics, intervals = judge(ablation, runs, reduced=PROFILES[profile].reduced)
+    drawn = {name: {seed: draws[key][seed] for seed in seeds} for name, key in keys.items()}
+    judged = judge(ablation, runs, profile, draws=drawn)
     row = Row(
         test=ablation.name,
         claims=ablation.claims,
@@ -207,11 +221,11 @@ def _comparison(
         versions=environment.versions(("scipy",)),
         hardware=environment.hardware(),
         wall_s=0.0,
-        metrics=metrics,
-        intervals=intervals,
-        verdict=verdict,
-        reason=f"{len(seeds)} paired seeds, AP in percent with 95 % intervals. {reason}",
-        cells=cells,
+        metrics=judged.metrics,
+        intervals=judged.intervals,
+        verdict=judged.verdict,
+        reason=f"{len(seeds)} paired seeds, AP in percent with 95 % intervals. {judged.reason}",
+        cells=judged.cells,
         tolerance=1e-6,
         rests_on=rests_on,
     )
@@ -229,8 +243,8 @@ def experiment(ablation: Ablation) -> Experiment:
             arm: {int(n): by_digest[digest].metrics for n, digest in digests.items()}
             for arm, digests in config["runs"].items()
         }
-        _, _, _, metrics, intervals = judge(ablation, runs, reduced=PROFILES[config["profile"]].reduced)
-        return Measurement(metrics, intervals)
+        judged = judge(ablation, runs, config["profile"])
+        return Measurement(judged.metrics, judged.intervals)
 
     return Experiment(
         name=ablation.name,
@@ -243,8 +257,12 @@ def experiment(ablation: Ablation) -> Experiment:
         judge=_not_alone,
         tolerance=1e-6,
         packages=("scipy",),
-        network=ablation.family,
     )
+
+
+def _recorded_draws(row: Row, folder: Path) -> Draws:
+    """The resampled scores kept beside the ledger; none for a run that left none."""
+    return arrays_of(row, folder=folder) if arrays_path(row, folder).is_file() else {}
 
 
 def recorded_rows() -> list[Row]:

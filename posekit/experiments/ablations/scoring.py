@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ import torch
 from posekit import inference, metrics
 from posekit.data import CropLoader
 from posekit.geometry import invert_affine, transform_points
-from posekit.inference.predict import auto_shift
+from posekit.inference.evaluate import as_detections, without_duplicates
+from posekit.inference.predict import Predictions, auto_shift
 from posekit.inference.runtime import as_float, map_prediction, to_input
 
 # A keypoint is found within this share of the larger side of its person's box: about half a head of somebody upright,
@@ -26,35 +27,49 @@ PCK_THRESHOLD = 0.06
 BOOTSTRAP = 300
 
 
-def score_variants(net: Any, dataset: Any, *, device: str | torch.device = "cpu") -> tuple[dict, dict]:
-    """Flat numbers of a network on a dataset and 95 % intervals of some.
+@dataclass(frozen=True)
+class Scores:
+    """Of one network on one dataset, in percent.
+
+    Attributes:
+        metrics: "AP", "mean OKS", "PCK", shares of errors by kind, left-right confusion by view, all with flip test,
+            the published shift and the network's own decoder; and "AP, X", "mean OKS, X" for every other way X of
+            :func:`variants`.
+        intervals: 95 % of "AP", by the bootstrap over pictures.
+        draws: (300,) float32 of "AP" and each "AP, X": the same resampled pictures for every network on this dataset,
+            so that differences of draws are paired.
+    """
+
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    draws: dict[str, np.ndarray]
+
+
+def score_variants(net: Any, dataset: Any, *, device: str | torch.device = "cpu") -> Scores:
+    """Predict once, decode and score in every way.
 
     Args:
         net: with ``codec`` and ``input_size``.
         dataset: of people with true boxes.
-
-    Returns:
-        ``metrics``: "AP", "mean OKS", "PCK", shares of errors by kind, left-right confusion by view, all with flip
-        test, the published shift and the network's own decoder; and "AP, X", "mean OKS, X" for every other way X of
-        :func:`variants`. AP, AR and the rest are in percent.
-        ``intervals``: "AP", by the bootstrap over pictures.
     """
     people = dataset.trainable()
     found, person = _decode_all(net, people, pick=inference.pick_device(device))
     true = people.people.select(person["person"])
     numbers: dict[str, float] = {}
+    draws: dict[str, np.ndarray] = {}
     for name, (keypoints, scores) in found.items():
         suffix = f", {name}" if name else ""
         result = _score(dataset.people, true, person, keypoints, scores)
         numbers[f"AP{suffix}"] = 100 * result.ap
-        numbers[f"mean OKS{suffix}"] = 100 * _mean_oks(true, keypoints)
+        drawn = metrics.bootstrap_ap(result, samples=BOOTSTRAP, seed=0)
+        draws[f"AP{suffix}"] = (100 * drawn.samples).astype(np.float32)
+        numbers[f"mean OKS{suffix}"] = 100 * float(metrics.person_oks(true, keypoints).mean())
         if not name:
-            main = result
+            main, interval = result, drawn
     keypoints, _ = found[""]
     numbers |= {"AP50": 100 * main.ap50, "AP75": 100 * main.ap75, "AR": 100 * main.ar}
     numbers |= _errors(true, keypoints, people.yaw[person["person"]] if hasattr(people, "yaw") else None)
-    interval = metrics.bootstrap_ap(main, samples=BOOTSTRAP, seed=0)
-    return numbers, {"AP": (100 * interval.low, 100 * interval.high)}
+    return Scores(numbers, {"AP": (100 * interval.low, 100 * interval.high)}, draws)
 
 
 def variants(codec: Any) -> dict[str, Callable[[Any, Any, Any], Any]]:
@@ -98,34 +113,9 @@ def _decode_all(net: Any, people: Any, *, pick: torch.device) -> tuple[dict, dic
 
 def _score(everybody: Any, true: Any, person: Any, keypoints: np.ndarray, scores: np.ndarray) -> Any:
     """The published road of :func:`posekit.inference.evaluate` after decoding: rescore, suppress duplicates, AP."""
-    from posekit.inference.evaluate import as_detections
-    from posekit.inference.predict import Predictions
-    from posekit.metrics.nms import OKS_NMS_THRESHOLD
-
-    image_ids = true.image_ids[true.image_index]
     predictions = Predictions(keypoints, scores, person["person"], person["box"], keypoints)
-    detections = as_detections(predictions, image_ids, np.ones(len(keypoints)))
-    kept = metrics.oks_nms(
-        detections.keypoints,
-        detections.scores,
-        person["box"][:, 2] * person["box"][:, 3],
-        sigmas=true.skeleton.sigmas,
-        image_ids=image_ids,
-        threshold=OKS_NMS_THRESHOLD,
-    )
-    return metrics.evaluate_coco(everybody, detections.select(np.sort(kept)))
-
-
-def _mean_oks(true: Any, keypoints: np.ndarray) -> float:
-    similarity = metrics.oks(
-        keypoints,
-        true.keypoints,
-        area=metrics.person_areas(true),
-        visibility=true.visibility,
-        sigmas=true.skeleton.sigmas,
-        box=true.box,
-    )
-    return float(similarity.mean())
+    detections = as_detections(predictions, true.image_ids[true.image_index], np.ones(len(keypoints)))
+    return metrics.evaluate_coco(everybody, without_duplicates(detections, person["box"], sigmas=true.skeleton.sigmas))
 
 
 def _errors(true: Any, keypoints: np.ndarray, yaw: np.ndarray | None) -> dict[str, float]:

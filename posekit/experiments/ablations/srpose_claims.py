@@ -27,7 +27,6 @@ SR_HEAD = Ablation(
     "Does the SR head beat the simple head on every backbone?",
     {**_SIMPLE, **_SR},
     tuple(gain(f"{n}, SR", f"{n}, simple", p) for n, p in zip(NAMES.values(), ("+0.7", "+1.1", "+1.4", "+1.0"))),
-    "tiny_sr",
 )
 POST_PROCESSING = Ablation(
     "post_processing",
@@ -42,7 +41,6 @@ POST_PROCESSING = Ablation(
         *(_less_loss(f"{n}, simple", f"{n}, SR", p) for n, p in zip(NAMES.values(), ("1.7", "2.0", "2.0", "1.7"))),
         *(_less_loss(f"{n}, simple", f"{n}, SRPose", p) for n, p in zip(NAMES.values(), ("1.7", "2.0", "2.0", "1.8"))),
     ),
-    "tiny_sr, tiny_srpose",
 )
 SRPOSE = Ablation(
     "srpose_head",
@@ -50,7 +48,6 @@ SRPOSE = Ablation(
     "Does SRPose beat the SR head on every backbone?",
     {**_SR, **_SRPOSE},
     tuple(gain(f"{n}, SRPose", f"{n}, SR", p) for n, p in zip(NAMES.values(), ("+0.9", "+0.3", "+0.3", "+0.6"))),
-    "tiny_srpose",
 )
 MPII = Ablation(
     "srpose_pck",
@@ -68,7 +65,6 @@ MPII = Ablation(
         gain("SRPose, HRNet", "SimCC", "+0.5", metric="PCK"),
         gain("SRPose, ResNet", "SimpleBaseline", "+0.9", metric="PCK"),
     ),
-    "tiny_srpose",
 )
 SUPERVISION = Ablation(
     "srpose_supervision",
@@ -84,7 +80,6 @@ SUPERVISION = Ablation(
         gain("every stage", "last stage"),
         gain("every stage, half the training", "last stage, half the training"),
     ),
-    "tiny_srpose",
 )
 FLIP_STRIDE4 = Ablation(
     "flip_shift_trained",
@@ -97,7 +92,6 @@ FLIP_STRIDE4 = Ablation(
         effect("SimpleBaseline", "AP, shift 1", "AP, shift 0"),
         effect("SimpleBaseline", "AP, shift 0", "AP, shift 2"),
     ),
-    "tiny_hrnet, tiny_simple_baseline",
 )
 FLIP_STRIDE1 = Ablation(
     "flip_shift_stride1_trained",
@@ -105,7 +99,6 @@ FLIP_STRIDE1 = Ablation(
     "At stride 1, does the published shift by one cell cost accuracy?",
     {"SR": arms.SR["resnet"], "SRPose": arms.SRPOSE["resnet"]},
     (effect("SR", "AP, shift 0", "AP, shift 1"), effect("SRPose", "AP, shift 0", "AP, shift 1")),
-    "tiny_sr, tiny_srpose",
 )
 QUARTER = Ablation(
     "quarter_offset_trained",
@@ -116,7 +109,6 @@ QUARTER = Ablation(
         effect("rounded targets", "AP, quarter", "AP, argmax"),
         effect("sub-pixel targets", "AP, quarter", "AP, argmax"),
     ),
-    "tiny_simple_baseline",
 )
 ABLATIONS = (
     SR_HEAD, POST_PROCESSING, SRPOSE, MPII, SUPERVISION, FLIP_STRIDE4, FLIP_STRIDE1, QUARTER
