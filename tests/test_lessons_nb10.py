@@ -175,12 +175,12 @@ def test_comparisons_show_recorded_contrasts(monkeypatch):
         arm: {seed: {"AP, shift 0": 40.0 + seed, "AP, shift 1": 39.0 + seed - 0.1 * (seed == 2)} for seed in (1, 2, 3)}
         for arm in ablation.arms
     }
-    cells = judge(ablation, runs, reduced=True)[2]
+    cells = judge(ablation, runs, "quick").cells
     row = type("Row", (), {"cells": cells})
     monkeypatch.setattr(nb10_runs, "recorded_comparison", lambda name: row if name == ablation.name else None)
     compared = nb10_runs.comparisons()
     known = [one for one in compared if np.isfinite(one.mean)]
-    assert [one.name for one in known] == ["SR: shift 0 minus shift 1", "SRPose: shift 0 minus shift 1"]
+    assert [one.name for one in known] == ["U02  SR: shift 0 minus shift 1", "U02  SRPose: shift 0 minus shift 1"]
     assert known[0].mean == pytest.approx(1 + 0.1 / 3)
     assert known[0].low < known[0].mean < known[0].high
     assert [one.published for one in compared[:4]] == [0.7, 1.1, 1.4, 1.0]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from posekit.course.lessons import nb13
+from posekit.experiments import claims, interval_count
 from posekit.experiments.ablations import paired
 from posekit.experiments.forest import in_points, points_of
 from posekit.experiments.ledger import Cell
@@ -55,6 +56,15 @@ def test_filter_keeps_what_was_asked_for():
 )
 def test_only_differences_in_points_share_the_axis(name, interval, fits):
     assert in_points(Cell(name, 0.5, "reproduced", interval=interval)) is fits
+
+
+def test_the_summary_counts_every_line_and_expects_one_miss_in_twenty():
+    first, second = nb13.chance_summary(np.random.default_rng(0), repeats=400).splitlines()
+    count = interval_count(claims())
+    assert first.startswith(f"{count} intervals; about {count / 20:.1f} miss")
+    low, high = map(int, first.split("nearly always ")[1].split(" to "))
+    assert low < count / 20 < high < count / 4
+    assert sum(int(part.split(": ")[1]) for part in second.split("; ")) == len(nb13.all_lines())
 
 
 def test_one_interval_in_twenty_misses():

@@ -178,9 +178,9 @@ def _draw_line(ax: Any, line: Line, top: float) -> None:
 
 
 def _finish(ax: Any, rows: float) -> None:
-    ticks = (-30, -10, -3, -1, 0, 1, 3, 10, 30)
+    ticks = (-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100)
     ax.set_xscale("symlog", linthresh=1, linscale=0.7)
-    ax.set_xlim(-60, 60)
+    ax.set_xlim(-170, 170)
     ax.set_xticks(ticks, [f"{tick:+d}" if tick else "0" for tick in ticks])
     ax.set_xticks([], minor=True)
     ax.set_ylim(rows, -0.3)

@@ -46,7 +46,14 @@ class Case:
 
 
 def cases(
-    net: Any, *, level: str = "face", scenes: int = 120, each: int = 5, seed: int = 0, root: Path | None = None
+    net: Any,
+    *,
+    level: str = "face",
+    scenes: int = 120,
+    each: int = 5,
+    seed: int = 0,
+    root: Path | None = None,
+    progress: bool = True,
 ) -> dict[str, list[Case]]:
     """Random cases of every kind and the worst of all, by kind.
 
@@ -57,10 +64,12 @@ def cases(
         each: cases a kind, drawn without replacement by ``seed``; fewer where there are fewer.
         seed: of the draw.
         root: of Mannequin's caches.
+        progress: show a bar while scenes are rendered.
     """
-    clean = _answers(net, Mannequin("test", level=level, scenes=scenes, root=root))
-    harsh = _answers(
-        net, Mannequin("test", level=replace(LEVELS[level], noise=NOISE, blur=BLUR), scenes=scenes, root=root)
+    rough = replace(LEVELS[level], noise=NOISE, blur=BLUR)
+    clean, harsh = (
+        _answers(net, Mannequin("test", level=one, scenes=scenes, root=root, progress=progress))
+        for one in (level, rough)
     )
     rng = np.random.default_rng(seed)
     drawn = {}

@@ -16,6 +16,7 @@ from posekit.analysis import flip_bias, quantization_bound, quantization_error
 from posekit.annotations import People
 from posekit.codecs import GaussianHeatmap, IntegralHeatmap, SimCC
 from posekit.course.parameters import Setup
+from posekit.course.presence import person_present
 from posekit.experiments.ground_truth import score
 from posekit.experiments.tasks.two_modes import make_pictures, recipe
 from posekit.geometry import flip_heatmaps
@@ -250,4 +251,4 @@ def dataset_people(setup: Setup) -> People:
     """The people of the ceiling: Mannequin's test scenes at level "face", fewer at smoke."""
     from posekit.data import Mannequin
 
-    return Mannequin("test", level="face", scenes=setup.pick(smoke=8, quick=120)).people
+    return Mannequin("test", level="face", scenes=setup.pick(smoke=8, quick=120), progress=person_present()).people

@@ -16,6 +16,7 @@ from posekit import inference, metrics
 from posekit.annotations import People
 from posekit.codecs import GaussianHeatmap
 from posekit.course.parameters import Setup
+from posekit.course.presence import person_present
 from posekit.data import CropLoader, Mannequin
 from posekit.data.images import read_image, warp
 from posekit.experiments.ground_truth import decode_ground_truth
@@ -33,7 +34,7 @@ def cells_on_person(size: Size, stride: float) -> float:
 
 def dataset(setup: Setup) -> Mannequin:
     """Mannequin's test scenes at level "face" that the lesson measures on, fewer at smoke."""
-    return Mannequin("test", level="face", scenes=setup.pick(smoke=8, quick=120))
+    return Mannequin("test", level="face", scenes=setup.pick(smoke=8, quick=120), progress=person_present())
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Cut:
     def oks(self, answers: np.ndarray) -> float:
         """Mean OKS of answers (N, K, 2) in crop pixels."""
         back = transform_points(invert_affine(self.affine), torch.from_numpy(answers)).numpy()
-        return mean_oks(back, self.people)
+        return float(metrics.person_oks(self.people, back).mean())
 
     def distances(self, answers: np.ndarray) -> np.ndarray:
         """(J,) distances in crop pixels of the labelled joints."""
@@ -67,19 +68,6 @@ def cut(people: People, size: Size) -> Cut:
     people = people.select((people.visibility > 0).any(1) & ~people.is_crowd)
     affine = torch.from_numpy(crop_affine(crop_box(people.box, size), size))
     return Cut(people, size, affine, transform_points(affine, torch.from_numpy(people.keypoints)).numpy())
-
-
-def mean_oks(keypoints: np.ndarray, people: People) -> float:
-    """Mean OKS of answers (N, K, 2) in picture pixels, one for each person."""
-    found = metrics.oks(
-        keypoints,
-        people.keypoints,
-        area=metrics.person_areas(people),
-        visibility=people.visibility,
-        sigmas=people.skeleton.sigmas,
-        box=people.box,
-    )
-    return float(found.mean())
 
 
 def read(points: np.ndarray, stride: float, decoder: str = "argmax") -> np.ndarray:
@@ -103,7 +91,7 @@ def ceiling(people: People, size: Size, stride: int, decoder: str = "argmax") ->
     codec = GaussianHeatmap(size, stride=stride, centre="subpixel", decoder=decoder.lower())  # type: ignore[arg-type]
     decoded = decode_ground_truth(people, codec)
     result = metrics.evaluate_coco(decoded.people, decoded.detections)
-    return mean_oks(decoded.detections.keypoints, decoded.people), 100 * result.ap
+    return float(metrics.person_oks(decoded.people, decoded.detections.keypoints).mean()), 100 * result.ap
 
 
 # One trained network, four combinations -------------------------------------------------------------------------------

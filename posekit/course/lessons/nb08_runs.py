@@ -75,9 +75,9 @@ def input_size_figure(people: People, arms: Mapping[str, Runs]) -> Any:
     for decoder, dash in (("quarter", (0, (6, 2))), ("argmax", ":")):
         top = [ceiling(people, size, 4, decoder)[1] for size in sizes().values()]
         left.plot(x.values(), top, color=MUTED, linestyle=dash, marker="", label=f"ceiling, {decoder}")
-    for name, (colour, dash, marker) in NETWORKS.items():
+    for aside, (name, (colour, dash, marker)) in zip((-0.02, 0.02), NETWORKS.items()):  # neither hides the other
         found = {size: interval(arms[f"{name}, {size}"], "AP") for size in x}
-        _errorbars(left, x, found, COLOURS[colour], dash, marker, name)
+        _errorbars(left, {size: at + aside for size, at in x.items()}, found, COLOURS[colour], dash, marker, name)
     gains = {size: difference(arms[f"HRNet, {size}"], arms[f"SimpleBaseline, {size}"], "AP") for size in x}
     _errorbars(right, x, gains, COLOURS["green"], "-", "D", "HRNet minus SimpleBaseline")
     right.axhline(0, color=INK, linestyle="-", marker="", linewidth=1)
@@ -138,10 +138,10 @@ def cells_figure(people: People) -> Any:
     }
     looks = (("blue", "-", "o"), ("vermillion", "--", "s"), ("green", "-.", "D"))
     missing = []
-    for (name, runs), (colour, dash, marker) in zip(groups.items(), looks):
+    for aside, (name, runs), (colour, dash, marker) in zip((1 / 1.015, 1, 1.015), groups.items(), looks):
         found = {str(n): interval(arm, "mean OKS") for n, arm in sorted(runs.items())}
         part = {key: None if one is None else _share(one) for key, one in found.items()}
-        _errorbars(ax, {key: float(key) for key in part}, part, COLOURS[colour], dash, marker, name)
+        _errorbars(ax, {key: aside * float(key) for key in part}, part, COLOURS[colour], dash, marker, name)
         missing += [name] if None in part.values() else []
     ticks = sorted({round(n, 1) for runs in groups.values() for n in runs})
     ax.set(xscale="log", xlim=(4, 32), ylim=(0, 1.02), xlabel="cells on the person, top to bottom", ylabel="mean OKS")

@@ -140,7 +140,7 @@ def trained_figure(trained: Mapping[str, Trained], crops: Crops, *, person: int 
     panels = parts[0].subplots(1, 1 + len(trained))
     x, y = crops.test.keypoints[person, joint].tolist()
     panels[0].imshow(crops.test.images[person].permute(1, 2, 0).numpy())
-    panels[0].set_title("test crop")
+    panels[0].set_title(f"ring: true\n{crops.people.skeleton.keypoints[joint].replace('_', ' ')}")
     for ax, (arm, one) in zip(panels[1:], trained.items()):
         found = one.maps[person, joint]
         shown = np.exp(found - found.max())
@@ -297,7 +297,7 @@ def comparisons(names: Sequence[str] = tuple(COMPARISONS)) -> list[Compared]:
             )
             short = short.replace(", half the training minus", " minus")
             value, published = cell.measured if cell else np.nan, float(contrast.published or np.nan)
-            found.append(Compared(COMPARISONS[name], short, value, *ends, published))
+            found.append(Compared(COMPARISONS[name], f"{COMPARISONS[name][:3]}  {short}", value, *ends, published))
     return found
 
 

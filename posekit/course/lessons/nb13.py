@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from posekit import create_model
-from posekit.experiments import Cell, Line, claims, gallery, lines, robustness
+from posekit.course.presence import person_present
+from posekit.experiments import Cell, Line, claims, gallery, interval_count, lines, robustness, verdict_counts
 from posekit.experiments.ablations.analysis import POWER
 from posekit.experiments.environment import DATA
 from posekit.experiments.forest import BLUE, LOOKS, NUMBER, OCHRE, forest_figure, look, points_of
@@ -148,6 +149,18 @@ def chance_misses(rng: np.random.Generator, *, intervals: int, seeds: int = 5, r
     return (np.abs(x.mean(axis=-1)) > half).sum(axis=-1)
 
 
+def chance_summary(rng: np.random.Generator, *, repeats: int = 2000) -> str:
+    """How many intervals the ledger holds, how many of so many miss by chance alone, and the count of each verdict."""
+    table = claims()
+    count = interval_count(table)
+    low, high = np.percentile(chance_misses(rng, intervals=max(count, 1), repeats=repeats), [2.5, 97.5])
+    verdicts = "; ".join(f"{word}: {number}" for word, number in verdict_counts(table).items())
+    return (
+        f"{count} intervals; about {0.05 * count:.1f} miss by chance alone, nearly always {low:.0f} to {high:.0f}\n"
+        f"{verdicts}"
+    )
+
+
 def detectable(spread: float, seeds: int) -> float:
     """Smallest true effect that so many paired seeds find with 80 % probability.
 
@@ -199,12 +212,17 @@ def detectable_figure() -> Any:
         marker, edge, face = LOOKS[word]
         right.plot([], [], marker=marker, color=edge, markerfacecolor=face, linestyle="", label=word)
     if known:
-        right.legend(loc="lower right")
+        right.legend(loc="upper left")
     else:
         right.text(0.5, 0.62, "no comparison over seeds is recorded yet", transform=right.transAxes, ha="center",
                    color=MUTED)  # fmt: skip
-    right.text(0.03, 0.94, "too small to see here", transform=right.transAxes, color=MUTED, fontsize=9)
-    right.text(0.97, 0.32, "would have been seen", transform=right.transAxes, color=MUTED, fontsize=9, ha="right")
+    for word, x, y, side in (
+        ("too small to see here", 0.12, 0.13, "bottom"),
+        ("would have been seen", 0.13, 0.12, "top"),
+    ):
+        along = np.degrees(np.arctan2(y, x))  # parallel to the dashed line, on logarithmic axes
+        right.text(x, y, word, color=MUTED, fontsize=9, va=side, rotation=along, rotation_mode="anchor",
+                   transform_rotates_text=True)  # fmt: skip
     right.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="published difference, points",
               ylabel="smallest difference seen here, points", title="Could this course have seen it?")  # fmt: skip
     for axis in (right.xaxis, right.yaxis):
@@ -221,7 +239,8 @@ def gallery_figure(*, scenes: int, seed: int = 0) -> Any:
         seed: of the draw.
     """
     net = create_model(robustness.NETWORK, weights="mannequin")
-    return reports.gallery(gallery.cases(net, level=robustness.LEVEL, scenes=scenes, seed=seed))
+    found = gallery.cases(net, level=robustness.LEVEL, scenes=scenes, seed=seed, progress=person_present())
+    return reports.gallery(found)
 
 
 def robustness_figure() -> Any:
