@@ -13,7 +13,7 @@ from torch import nn
 from posekit import create_model
 from posekit.analysis import complexities
 from posekit.cli import main
-from posekit.experiments import Measurement, claims, costs, run, zoo
+from posekit.experiments import Measurement, claims, cost_tables, costs, run, zoo
 from posekit.experiments.cost_claims import COST_TESTS
 from posekit.experiments.environment import DATA
 
@@ -80,6 +80,17 @@ def test_figures_that_no_reading_gives(compared):
 )
 def test_the_reading_that_explains_a_figure(compared, words, reading):
     assert find(compared, *words).reading == reading
+
+
+def test_every_ring_of_the_figure_is_around_a_mark(compared):
+    ax = cost_tables.published_figure(list(compared.values())).axes[0]
+    points = {
+        line.get_label(): {(round(float(x), 9), y) for x, y in zip(*line.get_data(orig=True))} for line in ax.lines
+    }
+    rings = points.pop("explains it")
+    del points["nothing does"]
+    assert rings <= set().union(*points.values())
+    assert len(rings) == sum(one.reproduced for one in compared.values() if one.printed.quantity == "GFLOPs")
 
 
 def test_a_wrong_network_is_not_explained(compared):

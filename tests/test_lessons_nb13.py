@@ -8,7 +8,7 @@ import pytest
 from posekit.course.lessons import nb13
 from posekit.experiments import claims, interval_count
 from posekit.experiments.ablations import paired
-from posekit.experiments.forest import in_points, points_of
+from posekit.experiments.forest import forest_figure, in_points, points_of
 from posekit.experiments.ledger import Cell
 
 
@@ -56,6 +56,14 @@ def test_filter_keeps_what_was_asked_for():
 )
 def test_only_differences_in_points_share_the_axis(name, interval, fits):
     assert in_points(Cell(name, 0.5, "reproduced", interval=interval)) is fits
+
+
+def test_every_difference_is_inside_the_forest():
+    ax = forest_figure(nb13.all_lines(), title="all").axes[0]
+    low, high = ax.get_xlim()
+    ends = [x for line in nb13.all_lines() for cells in points_of(line).values() for c in cells
+            for x in (c.measured, *(c.interval or ()))]  # fmt: skip
+    assert low < min(ends) <= max(ends) < high
 
 
 def test_the_summary_counts_every_line_and_expects_one_miss_in_twenty():

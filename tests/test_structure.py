@@ -205,6 +205,18 @@ def test_links_and_figures_of_notebooks_lead_somewhere(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_have_three_to_five_sections(path):
+    """Numbered without a gap, and sections that the text sends a reader to are there."""
+    text = "\n".join(
+        "".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "markdown"
+    )
+    numbers = [int(number) for number in re.findall(r"^## (\d+)\. ", text, re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert 3 <= len(numbers) <= 5
+    assert {int(number) for number in re.findall(r"[Ss]ection (\d+)", text)} <= set(numbers)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_exercises_of_notebooks_exist(path):
     from posekit.course.exercises import find
     from posekit.course.exercises.framework import judge
