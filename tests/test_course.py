@@ -113,6 +113,19 @@ def test_the_sheet_shows_what_also_names_and_no_picture_twice(setup, monkeypatch
     assert not [text for text in written if text.startswith("Level")], "a level without its kind changes nothing"
 
 
+def test_the_sheet_leaves_out_pairs_before_what_a_control_does_alone(setup, monkeypatch):
+    written = []
+    monkeypatch.setattr(explorer, "contact_sheet", lambda pictures, captions: written.extend(captions) or pictures[0])
+    controls = {
+        "level": explorer.Choice(tuple(range(12)), 0, label="Level"),
+        "shade": explorer.Slider(0, 200, 100, label="Shade"),
+    }
+    course.explore(
+        lambda level, shade: ramp(2 * level + shade, "", False), name="90-many", alt="One grey field.", **controls
+    )
+    assert written == ["defaults", *(f"Level {level}" for level in range(1, 12)), "Shade 0", "Shade 200"]
+
+
 @pytest.mark.parametrize("where", [{"size": 8}, {"size": 256}, {"decoder": "dark"}, {"flip": True}])
 def test_explore_raises_what_any_end_raises(setup, where):
     def draw(**state):

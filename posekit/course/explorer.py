@@ -133,8 +133,10 @@ def explore(
         drawn = {first: defaults}
         for state in states[1:]:
             drawn.setdefault(draw_state(draw, state), state)  # a second picture of the same kind would show nothing
-        captions = [caption(controls, state) for state in drawn.values()]
-        sheet = contact_sheet(list(drawn), captions)
+        alone = sweep(controls, pairs=False, also=also)
+        most = max(12, sum(state in alone for state in drawn.values()))  # what a control does alone is never left out
+        captions = [caption(controls, state) for state in drawn.values()][:most]
+        sheet = contact_sheet(list(drawn)[:most], captions)
         sheet_alt = f"Contact sheet of the widget at {len(captions)} settings: {'; '.join(captions[:4])}."
         figures.keep(sheet, f"{name}-sheet", alt=sheet_alt, setup=setup, function=_name(draw))
         return
@@ -192,7 +194,7 @@ def _written(value: Any) -> str:
 
 
 def contact_sheet(pictures: Sequence[bytes], captions: Sequence[str], *, columns: int = 3, width: int = 360) -> bytes:
-    """PNG of the first twelve pictures in rows with their captions, on the panel colour of the style."""
+    """PNG of the pictures in rows with their captions, on the panel colour of the style."""
     import io
 
     from PIL import Image, ImageDraw, ImageFont
@@ -200,11 +202,11 @@ def contact_sheet(pictures: Sequence[bytes], captions: Sequence[str], *, columns
     from posekit.viz import INK, PANEL
 
     tiles = []
-    for picture in pictures[:12]:
+    for picture in pictures:
         tile = Image.open(io.BytesIO(picture)).convert("RGB")
         tiles.append(tile.resize((width, round(width * tile.height / tile.width)), Image.Resampling.LANCZOS))
     font = ImageFont.load_default(size=13)
-    texts = [_wrapped(text, font, width) for text in captions[: len(tiles)]]
+    texts = [_wrapped(text, font, width) for text in captions]
     rows = -(-len(tiles) // columns)
     across = min(columns, len(tiles))
     gap, line = 10, 17
