@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from queue import SimpleQueue
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -44,7 +47,68 @@ def as_loader(
     }
     if crops == "device" or (crops == "auto" and device.type == "cuda" and fits(people, device)):
         return DeviceCropLoader(people, model.input_size, device=device, **options), True
-    return CropLoader(people, model.input_size, workers=workers, cache_images=True, **options), True
+    loader = CropLoader(people, model.input_size, workers=workers, cache_images=True, **options)
+    return (Ahead(loader) if workers == 0 and available_cores() >= 2 * processes.size else loader), True
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+class Ahead:
+    """The batches of another loader, made by a thread while the caller works on earlier ones.
+
+    Decoding and warping let other threads run, so on a second core the crops cost training no time. Batches are the
+    same and in the same order, because one thread makes them all; the loader must not draw from a generator that its
+    caller also draws from. An exception of the loader reaches the caller in its place among the batches.
+
+    Args:
+        loader: anything with ``len``, ``resume`` and iteration.
+        depth: batches that may wait to be taken, at least 1.
+    """
+
+    def __init__(self, loader: Loader, *, depth: int = 2):
+        self.loader, self.depth = loader, depth
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def resume(self, state: dict[str, int]) -> None:
+        self.loader.resume(state)
+
+    def __iter__(self) -> Iterator[Any]:
+        made: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        room, left = threading.Semaphore(self.depth - 1), threading.Event()
+
+        def make() -> None:
+            try:
+                for batch in self.loader:
+                    made.put((batch, None))
+                    room.acquire()
+                    if left.is_set():
+                        return
+                made.put((None, None))
+            except BaseException as error:
+                made.put((None, error))
+
+        # A daemon, so that a process that is told to end does not wait for a batch that nobody takes.
+        thread = threading.Thread(target=make, name="posekit crops", daemon=True)
+        thread.start()
+        try:
+            while True:
+                batch, error = made.get()
+                if error is not None:
+                    raise error
+                if batch is None:
+                    return
+                room.release()
+                yield batch
+        finally:
+            left.set()
+            room.release()
+            thread.join()
 
 
 def describe_data(data: Any) -> dict[str, Any]:

@@ -105,7 +105,8 @@ def fit(
             run there.
         log_every: optimizer steps between records. The loss is checked, and a checkpoint may be written, then only.
         checkpoint_seconds: least time between two checkpoints. The end always writes one.
-        workers: processes that cut crops when ``train`` is a dataset, for each training process.
+        workers: processes that cut crops when ``train`` is a dataset, for each training process. 0 takes a thread
+            that cuts ahead where there is a second core. The crops are the same.
         progress: show a bar on stderr; None: when it is a terminal.
         crops: where they are cut when ``train`` is a dataset: on the "host", or on the "device", which then holds all
             pictures; "auto" is the device when it is a GPU and has room for pictures of one size.
