@@ -93,10 +93,12 @@ class Augmentation:
         B = len(box)
         uniform, normal = rng.random((3, B)), rng.standard_normal((3, B))
         region = crop_box(box, size, padding=padding)
-        half, half_box = self._half_body(keypoints, visibility, normal[0], skeleton)
-        half &= (uniform[0] < self.half_body) & ((visibility > 0).sum(1) > self.half_body_min_visible)
-        if half.any():
-            region[half] = crop_box(half_box[half], size, padding=self.half_body_padding)
+        half = np.zeros(B, bool)
+        if self.half_body:
+            half, half_box = self._half_body(keypoints, visibility, normal[0], skeleton)
+            half &= (uniform[0] < self.half_body) & ((visibility > 0).sum(1) > self.half_body_min_visible)
+            if half.any():
+                region[half] = crop_box(half_box[half], size, padding=self.half_body_padding)
         factor = np.clip(1 + normal[1] * self.scale, 1 - self.scale, 1 + self.scale)
         region = _scale_boxes(region, factor)
         limit = ROTATION_CLIP * self.rotation
