@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import textwrap
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -42,6 +43,11 @@ class Entry:
     arxiv: str
     ensemble: bool
     extra_data: bool
+
+    @property
+    def title(self) -> str:
+        """The paper's title, as far as it fits a line of the lesson."""
+        return textwrap.shorten(self.paper, 46, placeholder=" ...")
 
 
 def leaderboard() -> list[Entry]:
@@ -157,7 +163,7 @@ def chance_summary(rng: np.random.Generator, *, repeats: int = 2000) -> str:
     verdicts = "; ".join(f"{word}: {number}" for word, number in verdict_counts(table).items())
     return (
         f"{count} intervals; about {0.05 * count:.1f} miss by chance alone, nearly always {low:.0f} to {high:.0f}\n"
-        f"{verdicts}"
+        f"{textwrap.fill(verdicts, 100)}"
     )
 
 
