@@ -1,15 +1,17 @@
 """HRNet's forward pass and training step, each way of running it beside the plain one and ONNX Runtime.
 
 "Plain" is what published code does: float32, the default memory layout, batch norm by itself. Every way gets the same
-weights and pictures; outputs are compared before anything is timed. Memory is the peak of a process of its own that
-takes two training steps, over what it held with the network built.
+weights and pictures; outputs are compared before anything is timed. Training steps are taken in turn by
+processes of their own, one for each way, the last of them with memory in huge pages (an environment variable of the C
+library); memory is the peak of each after two steps, over what it held with the network built.
 
-    python tests/benchmarks/bench_models.py [--model hrnet_w32] [--batch 16] [--no-compile] [--json FILE]
+    python tests/benchmarks/bench_models.py [--model hrnet_w32] [--batch 16] [--no-compile] [--no-forward] [--json FILE]
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,7 @@ import posekit
 from posekit import inference
 
 PLAIN, BF16 = "plain (fp32, NCHW)", "bf16 + channels_last"
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # of no effect on other systems than Linux with glibc
 
 
 def build(name: str) -> Any:
@@ -104,54 +107,85 @@ def training_step(name: str, batch: int, fast: bool) -> Callable[[], None]:
     return run
 
 
-def peak_memory(name: str, batch: int, fast: bool) -> float:
-    """MiB that two steps take in a process of their own."""
-    command = [
-        sys.executable,
-        __file__,
-        "--model",
-        name,
-        "--batch",
-        str(batch),
-        "--memory-of",
-        "fast" if fast else "plain",
-    ]
-    return float(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+class Apart:
+    """A training step in a process of its own, taken when called; returns its seconds of processor time.
+
+    What a step costs depends on the memory that its process holds: a large block fresh from the system is paid for
+    page by page. Beside another network it would find, or not find, blocks that the other one left.
+    """
+
+    def __init__(self, name: str, batch: int, fast: bool, environment: dict[str, str] | None = None):
+        options = ["--model", name, "--batch", str(batch), "--steps-of", "fast" if fast else "plain"]
+        command = [sys.executable, __file__, *options]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | (environment or {})
+        )
+        for _ in range(2):
+            self()
+        self.peak_mib = self.last["peak_mib"]
+
+    def __call__(self) -> float:
+        self.process.stdin.write("step\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"the process of a training step ended with status {self.process.wait()}")
+        self.last = json.loads(line)
+        return self.last["seconds"]
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
 
 
-def print_memory(name: str, batch: int, fast: bool) -> None:
+def answer_steps(name: str, batch: int, fast: bool) -> None:
+    """For each line read, take a step and print what it took and MiB at the peak, over the network built."""
+
     def kibibytes(field: str) -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
     step = training_step(name, batch, fast)
     before = kibibytes("VmRSS")
-    step()
-    step()
-    print((kibibytes("VmHWM") - before) / 1024)
+    for _ in sys.stdin:
+        begin = time.process_time()
+        step()
+        seconds = time.process_time() - begin
+        print(json.dumps({"seconds": seconds, "peak_mib": (kibibytes("VmHWM") - before) / 1024}), flush=True)
 
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.set_defaults(rounds=3)
+    parser.set_defaults(rounds=5)
     parser.add_argument("--model", default="hrnet_w32")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--memory-of", choices=("plain", "fast"), help="only that training step's memory, in MiB")
+    parser.add_argument("--no-forward", action="store_true", help="only the training step")
+    parser.add_argument("--steps-of", choices=("plain", "fast"), help="serve: a training step for each line of stdin")
     options = parser.parse_args()
     name, batch = options.model, options.batch
     torch.set_num_threads(1)
-    if options.memory_of:
-        return print_memory(name, batch, options.memory_of == "fast")
-    forward = interleave(forward_cases(name, batch, not options.no_compile), rounds=options.rounds)
+    if options.steps_of:
+        return answer_steps(name, batch, options.steps_of == "fast")
     title = f"{name}, batch {batch}, one core"
-    tables = {"forward": report(f"{title}: forward", forward, reference=PLAIN, per=batch, unit="picture")}
-    steps = {PLAIN: training_step(name, batch, False), BF16: training_step(name, batch, True)}
+    tables = {}
+    if not options.no_forward:
+        forward = interleave(forward_cases(name, batch, not options.no_compile), rounds=options.rounds)
+        tables["forward"] = report(f"{title}: forward", forward, reference=PLAIN, per=batch, unit="picture")
+    steps = {
+        PLAIN: Apart(name, batch, False),
+        BF16: Apart(name, batch, True),
+        f"{BF16}, huge pages": Apart(name, batch, True, HUGE_PAGES),
+    }
     training = interleave(steps, rounds=options.rounds)
     tables["training"] = report(f"{title}: training step", training, reference=PLAIN, per=batch, unit="picture")
-    memory = {way: peak_memory(name, batch, way == BF16) for way in (PLAIN, BF16)}
-    print(f"\npeak memory of a step: {', '.join(f'{way} {mib:.0f} MiB' for way, mib in memory.items())}", end="")
-    print(f" ({memory[BF16] / memory[PLAIN]:.2f} x)")
+    rounds = zip(training[PLAIN], training[BF16])
+    print(f"  {BF16}, times faster round by round: {', '.join(f'{a / b:.2f}' for a, b in rounds)}")
+    memory = {way: step.peak_mib for way, step in steps.items()}
+    for step in steps.values():
+        step.close()
+    shares = ", ".join(f"{way} {mib:.0f} MiB ({mib / memory[PLAIN]:.2f} x)" for way, mib in memory.items())
+    print(f"\npeak memory of a step: {shares}")
     print("\nreached, against what is asked")
     for line in verdicts(tables, memory):
         print(f"  {line}")
@@ -160,14 +194,17 @@ def main() -> None:
 
 def verdicts(tables: dict[str, dict[str, dict[str, float]]], memory: dict[str, float]) -> list[str]:
     """Each goal of HRNet-W32 with what was measured."""
-    forward, training = tables["forward"], tables["training"]
+    forward, training = tables.get("forward"), tables["training"]
     found: list[tuple[str, float, float, bool]] = [
-        ("forward, folded, times faster than plain", 1 / forward["folded"]["ratio"], 1.35, True),
-        ("forward, bf16, times faster than plain", 1 / forward["folded, bf16"]["ratio"], 2.8, True),
         ("training step, bf16, times faster than plain", 1 / training[BF16]["ratio"], 2.5, True),
         ("training step, bf16, share of plain's memory", memory[BF16] / memory[PLAIN], 0.65, False),
     ]
-    peer = forward.get("ONNX Runtime (fp32)")
+    if forward:
+        found += [
+            ("forward, folded, times faster than plain", 1 / forward["folded"]["ratio"], 1.35, True),
+            ("forward, bf16, times faster than plain", 1 / forward["folded, bf16"]["ratio"], 2.8, True),
+        ]
+    peer = forward and forward.get("ONNX Runtime (fp32)")
     if peer and "folded, compiled" in forward:
         share = forward["folded, compiled"]["median"] / peer["median"]
         found.append(("forward, compiled, share of ONNX Runtime's time", share, 1.1, False))

@@ -6,11 +6,17 @@ memory (the device's on a GPU), targets by the batch, bfloat16, channels_last. T
 2 x multiply-adds x 3 (forward, and twice that backward) x crops a second, by what one large product reaches on this
 device in the same precision. Times leave the first quarter of the steps out, and on a CPU they are the process' own.
 
+The loader's idle share is by the wall clock: how long the loop stood still for its next batch. Crops are cut ahead by
+a thread where there is a second core, so beside it stands what cutting costs: the processor time of the loader alone,
+pictures decoded, as a share of the run's. Where other processes hold all cores, the first is between 0 and the second.
+
     python tests/benchmarks/bench_throughput.py [--model NAME] [--device cuda] [--batch 24] [--steps 40] [--full]
+    python tests/benchmarks/bench_throughput.py --scenes 3000 --full     # the quick profile's pictures, each decoded
 """
 
 from __future__ import annotations
 
+import statistics
 import sys
 import tempfile
 import time
@@ -78,17 +84,21 @@ def main() -> None:
         best = peaks[kind]
         print(f"  {case:16}{rate:10.0f}{rate * gigaflops:10.1f}{rate * gigaflops / best:15.1%} of {best:.0f} ({kind})")
         facts[case] = {"crops_per_second": rate, "gflops": rate * gigaflops, "share_of_matmul": rate * gigaflops / best}
-    facts["posekit"]["loader_share"] = share = sorted(shares[1:])[len(shares[1:]) // 2]
+    facts["posekit"]["loader_share"] = share = statistics.median(shares[1:])
     ratio = table["plain loop"]["ratio"]
     print(f"  {ratio:.2f} times the plain loop; the loop waits for the loader {share:.1%} of the time")
+    if not on_gpu:
+        cutting = cut(people, options.steps, options.batch, tuple(options.input_size))
+        facts["posekit"]["cutting_share"] = cutting / table["posekit"]["median"]
+        print(f"  cutting takes {cutting * 1e3:.3f} ms a crop, {cutting / table['posekit']['median']:.1%} of the work")
     slice_ = ARM * table["posekit"]["median"]
     print(f"  an arm of {ARM} crops: {slice_:.0f} s, extrapolated from {options.steps} steps (limit {LIMIT:.0f} s)")
     facts |= {"ratio": ratio, "arm_seconds_extrapolated": slice_, "device": name_of(device)}
     if options.full:
         begin = clock()
-        fit(network(), people, ARM // options.batch, options.batch, device, clock)
-        facts["arm_seconds"] = clock() - begin
-        print(f"  an arm of {ARM} crops, run whole, start included: {facts['arm_seconds']:.0f} s")
+        _, share = fit(network(), people, ARM // options.batch, options.batch, device, clock, whole=True)
+        facts["arm_seconds"], facts["arm_loader_share"] = clock() - begin, share
+        print(f"  an arm of {ARM} crops, run whole, start included: {facts['arm_seconds']:.0f} s, {share:.1%} idle")
     common.write(options.json, {"versions": common.versions("torch", "numpy"), "throughput": facts})
 
 
@@ -100,14 +110,18 @@ def name_of(device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{hardware()['model']}, one thread"
 
 
-def fit(model, people, steps: int, batch: int, device, clock: Callable[[], float]) -> tuple[float, float]:
-    """Seconds a crop after the first quarter, and the share of them spent waiting for the loader."""
+def fit(
+    model, people, steps: int, batch: int, device, clock: Callable[[], float], whole: bool = False
+) -> tuple[float, float]:
+    """Seconds a crop after the first quarter, and the share of the wall time since then, or since the start when
+    ``whole``, that the loop waited for the loader."""
     from posekit import training
 
-    marks: list[tuple[int, float, float]] = []
+    marks: list[tuple[int, float, float, float]] = []
 
     def log(record: dict) -> None:
-        marks.append((record["step"], clock(), record["loader_share"]))
+        wall = record["step"] * batch / record["samples_per_second"]
+        marks.append((record["step"], clock(), wall, wall * record["loader_share"]))
 
     with tempfile.TemporaryDirectory() as folder:
         recipe = training.recipes.quick_ce(steps * batch, batch_size=batch)
@@ -115,8 +129,31 @@ def fit(model, people, steps: int, batch: int, device, clock: Callable[[], float
             model, people, None, recipe, out_dir=folder, seed=0, device=device, progress=False, on_log=log,
             log_every=max(steps // 4, 1), checkpoint_seconds=1e9,
         )  # fmt: skip
-    (first, begin, _), (last, end, share) = marks[0], marks[-1]
+    (first, begin, start, before), (last, end, stop, waited) = marks[0], marks[-1]
+    share = waited / stop if whole else (waited - before) / (stop - start)
     return (end - begin) / ((last - first) * batch), share
+
+
+def cut(people, steps: int, batch: int, size: tuple[int, int]) -> float:
+    """Processor seconds a crop of the loader alone, after its first quarter."""
+    from posekit import training
+    from posekit.data import CropLoader
+
+    loader = CropLoader(
+        people, size, batch_size=batch, augmentation=training.recipes.quick_ce().augmentation, shuffle=True,
+        drop_last=True, cache_images=True,
+    )  # fmt: skip
+    done, begin, epoch = 0, 0.0, 0
+    while done < steps:
+        loader.set_epoch(epoch)
+        for _ in loader:
+            done += 1
+            if done == steps // 4:
+                begin = time.process_time()
+            if done == steps:
+                break
+        epoch += 1
+    return (time.process_time() - begin) / ((steps - steps // 4) * batch)
 
 
 def plain(model, people, steps: int, batch: int, device, clock: Callable[[], float], workers: int) -> float:

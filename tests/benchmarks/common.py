@@ -27,13 +27,13 @@ def interleave(
     warmup: int = 1,
     clock: Callable[[], float] = time.process_time,
 ) -> dict[str, list[float]]:
-    """Run every case once a round; seconds of each case, warm-up rounds left out.
+    """Run every case once a round, every other round backwards; seconds of each case, warm-up rounds left out.
 
     A case that returns a number gives its own seconds (what it did outside its clock does not count).
     """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for round_ in range(warmup + rounds):
-        for name, run in cases.items():
+        for name, run in list(cases.items())[:: -1 if round_ % 2 else 1]:
             begin = clock()
             own = run()
             took = own if isinstance(own, float) else clock() - begin
