@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import collections
+import io
 import os
+import pickle
 import subprocess
 import sys
 import types
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -186,3 +189,99 @@ def test_beside_a_foreign_container_nothing_runs(tmp_path: Path, through: str):
     if through != "Popen":  # which would run beside the test
         torch.load(path, weights_only=False)
         assert mark.exists()  # so the file is one that a careless reader obeys
+
+
+def torch_zip(pickled: bytes, *, compression: int = zipfile.ZIP_STORED) -> bytes:
+    """An archive as torch writes it, around a pickle of our own."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        for name, content in (("data.pkl", pickled), ("version", b"3\n"), ("byteorder", b"little")):
+            archive.writestr(f"archive/{name}", content)
+    return file.getvalue()
+
+
+def torch_legacy(pickled: bytes) -> bytes:
+    """The same in torch's format before 2020."""
+    system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+    return b"".join(pickle.dumps(part, protocol=2) for part in (0x1950A86A20F9469CFC6C, 1001, system)) + pickled
+
+
+DEQUE = b"](ccollections\ndeque\n)R(K\x01ee0"  # a filled deque, taken off the stack again: POP is no torch instruction
+FOREIGN = b"cstrange\nThing\n)R(K\x01e"  # a container that only the second reader takes
+DOUBLED = b")" + b"q\x00h\x00\x86" * 60  # ((), ()) and so on: 2^60 ways through it
+DEEP = b")" + b"\x85" * 300_000
+BOMBS = {
+    "a hash without end": b"}" + DOUBLED + b"K\x01s",
+    "a hash too deep for the machine's stack": b"}" + DEEP + b"K\x01s",
+    "a set of it": b"cbuiltins\nset\n](" + DOUBLED + b"e\x85R",
+    "a text without end": b"]" + b"q\x00](h\x00h\x00e" * 60 + b")R",
+    "memory for a memo": b"Nr\xff\xff\xff\x7f",
+    "memory for bytes": b"cbuiltins\nbytearray\n\x8a\x08" + b"\xff" * 7 + b"\x0f\x85R",
+    "memory for a string": b"\x8d" + b"\xff" * 7 + b"\x3f",
+    "a storage without end": b"ctorch.storage\nUntypedStorage\n\x8a\x08" + b"\xff" * 7 + b"\x0f\x85R",
+    "an old instance": b"(ios\nsystem\n",
+    "an old object": b"(cos\nsystem\nX\x04\x00\x00\x00trueo",
+    "a new object": b"cbuiltins\nobject\n)}\x92",
+    "a name from the stack": b"\x8c\x02os\x8c\x06system\x93\x8c\x04true\x85R",
+    "a dotted name": b"\x8c\x08builtins\x8c\x0deval.__call__\x93",
+    "the extension registry": b"\x82\x01",
+    "a text as persistent id": b"Pfoo\n",
+    "a module as persistent id": b"(X\x06\x00\x00\x00modulecstrange\nThing\nX\x01\x00\x00\x00aX\x01\x00\x00\x00btQ",
+    "state for a class": b"ctorch\nTensor\n}X\x01\x00\x00\x00aK\x01sb",
+    "too little on the stack": b"\x86",
+    "a deque taken away": DEQUE,
+}
+
+
+@pytest.mark.parametrize("what", BOMBS)
+@pytest.mark.parametrize("behind", [b"", b"](" + FOREIGN], ids=["alone", "behind a foreign container"])
+@pytest.mark.parametrize("wrap", [torch_zip, torch_legacy, bytes], ids=["zip", "legacy", "bare"])
+def test_files_made_to_break_the_reader_get_a_sentence(tmp_path: Path, what: str, behind: bytes, wrap):
+    body = behind + BOMBS[what] + (b"e" if behind else b"")
+    path = tmp_path / "hostile.pth"
+    path.write_bytes(wrap(b"\x80\x02" + body + b"."))
+    with pytest.raises(ModelError, match=r"hostile\.pth") as caught:
+        load_weights(create_model("tiny_deeppose"), path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_an_archive_that_unpacks_to_far_more_than_it_is_stays_packed(tmp_path: Path):
+    text = b"\x80\x02X" + (50_000_000).to_bytes(4, "little") + b"a" * 50_000_000 + b"."
+    (tmp_path / "bomb.pth").write_bytes(torch_zip(text, compression=zipfile.ZIP_DEFLATED))
+    with pytest.raises(ModelError, match=r"bomb\.pth is damaged or not a torch file"):
+        load_weights(create_model("tiny_deeppose"), tmp_path / "bomb.pth")
+
+
+def test_a_file_that_holds_itself_ends(tmp_path: Path):
+    entries: dict = {"w": torch.zeros(1)}
+    entries["state_dict"] = entries
+    torch.save(entries, tmp_path / "circle.pth")
+    with pytest.raises(ModelError, match=r"circle\.pth does not fit tiny_deeppose"):
+        load_weights(create_model("tiny_deeppose"), tmp_path / "circle.pth")
+
+
+@pytest.mark.parametrize(
+    "change, kind",
+    [
+        (torch.Tensor.to_sparse, "sparse or nested"),
+        (lambda t: torch.nested.nested_tensor(list(t[:2])), "sparse or nested"),
+        (lambda t: t.to(torch.complex64), "quantized or complex"),
+        (lambda t: t.to("meta"), "without numbers"),
+    ],
+)
+def test_entries_that_are_no_plain_tensors_are_named_and_nothing_is_copied(change, kind: str):
+    model = create_model("tiny_deeppose")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    entries = {key: value + 1 for key, value in before.items()}
+    entries["backbone.conv1.weight"] = change(entries["backbone.conv1.weight"])
+    with pytest.raises(ModelError, match=rf"1 entry is no plain tensor \(backbone\.conv1\.weight is {kind}\)"):
+        load_weights(model, entries)
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[key], rtol=0, atol=0)
+
+
+def test_a_files_names_are_shown_on_one_line_and_cut():
+    entries = create_model("tiny_deeppose").state_dict() | {"line\n" * 100: torch.zeros(1)}
+    with pytest.raises(ModelError, match=r"has no place in the network \(line\\nline") as caught:
+        load_weights(create_model("tiny_deeppose"), entries)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 200

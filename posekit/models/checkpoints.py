@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import pickle
-import pickletools
 import re
 import struct
 import zipfile
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 
 from posekit.codecs import Codec
 from posekit.models.base import ModelError, PoseModel
-from posekit.models.containers import Inert, read_zip
+from posekit.models.containers import Inert, names_in, read_zip
 from posekit.models.dpn import DilatedHRNet
 from posekit.models.hrnet import ExchangeUnit, HighResolutionNet
 from posekit.models.transpose import TransPoseNet
@@ -46,8 +45,9 @@ DAMAGE = (  # what reading a file that was cut short, or that is something else,
     LookupError,
     AssertionError,
     OverflowError,
+    MemoryError,
 )
-RECOMPUTABLE = re.compile(r"(^|\.)(num_batches_tracked|relative_position_index|pos_embedding)$")
+RECOMPUTABLE = re.compile(r"(^|\.)(num_batches_tracked|relative_position_index|pos_embedding|linspace_[xy])$")
 CLASSIFIER = re.compile(r"^(fc|classifier|incre_modules|downsamp_modules|final_layer)\.")  # of ImageNet files
 
 
@@ -126,22 +126,24 @@ def fill(model: PoseModel, state: dict[str, Tensor], source: str) -> LoadReport:
     backbone_only = bool(heads) and filled.isdisjoint(heads)
     ignored = [key for key, name in renamed.items() if name is None]
     matched: dict[str, Tensor] = {}
-    wrong_shape = []
+    wrong_shape, unusual = [], []
     for key, name in renamed.items():
         if name is None:
             continue
-        if state[key].shape == ours[name].shape:
+        if (kind := _unusual(state[key], ours[name])) is not None:
+            unusual.append(f"{_shown(key)} is {kind}")
+        elif state[key].shape == ours[name].shape:
             matched[name] = state[key]
         elif RECOMPUTABLE.search(name):
             ignored.append(key)
         else:
-            wrong_shape.append(f"{key} is {_shape(state[key])} there and {_shape(ours[name])} here")
+            wrong_shape.append(f"{_shown(key)} is {_shape(state[key])} there and {_shape(ours[name])} here")
     missing = [name for name in ours if name not in matched]
     unread = tuple(name for name in missing if name.startswith(unread_paths(model)))
     spare = (("head.", *own_parts(model, filled)) if backbone_only else ()) + unread
     needed = [n for n in missing if n not in filled and not RECOMPUTABLE.search(n) and not n.startswith(spare)]
     strangers = [key for key in ignored if not _may_be_left(key, backbone_only, ours)]
-    _refuse(model, source, wrong_shape, needed, strangers)
+    _refuse(model, source, unusual, wrong_shape, needed, strangers)
     with torch.no_grad():
         for name, value in matched.items():
             ours[name].copy_(value)
@@ -178,6 +180,7 @@ def our_name(key: str, ours: Mapping[str, Any]) -> str | None:
     if key.startswith("module."):
         key = key.removeprefix("module.")
     key = re.sub(r"^keypoint_head\.", "head.", key)
+    key = re.sub(r"^head\.(simplebaseline_head|deconv_head)\.", "head.", key)  # mmpose 1.x, inside other heads
     key = re.sub(r"^resnet\.", "backbone.", key)  # CPN
     if key in ours:
         return key
@@ -200,16 +203,42 @@ def _may_be_left(key: str, backbone_only: bool, ours: Mapping[str, Any]) -> bool
     return CLASSIFIER.match(key) is not None
 
 
-def _refuse(model: PoseModel, source: str, wrong_shape: list[str], needed: list[str], strangers: list[str]) -> None:
+def _unusual(theirs: Tensor, ours: Tensor) -> str | None:
+    """What keeps an entry's numbers from being copied, if anything does."""
+    if theirs.is_nested or theirs.layout != torch.strided:
+        return "sparse or nested"
+    if theirs.is_quantized or theirs.is_complex():
+        return "quantized or complex"
+    return "without numbers" if theirs.is_meta and not ours.is_meta else None
+
+
+def _refuse(
+    model: PoseModel,
+    source: str,
+    unusual: list[str],
+    wrong_shape: list[str],
+    needed: list[str],
+    strangers: list[str],
+) -> None:
     reasons = []
+    if unusual:
+        reasons.append(_first(unusual, "is no plain tensor", "are no plain tensors"))
     if wrong_shape:
         reasons.append(_first(wrong_shape, "has another shape", "have another shape"))
     if needed:
         reasons.append(_first(needed, "is missing from the file", "are missing from the file"))
     if strangers:
-        reasons.append(_first(strangers, "has no place in the network", "have no place in the network"))
+        reasons.append(
+            _first([_shown(key) for key in strangers], "has no place in the network", "have no place in the network")
+        )
     if reasons:
         raise ModelError(f"{source} does not fit {model.name or 'the network'}: {'; '.join(reasons)}")
+
+
+def _shown(name: str) -> str:
+    """A name from a file, on one line and not without end."""
+    line = name if name.isprintable() else ascii(name)[1:-1]
+    return line if len(line) <= 80 else f"{line[:77]}..."
 
 
 def _first(items: list[str], one: str, many: str, shown: int = 3) -> str:
@@ -224,14 +253,21 @@ def _shape(tensor: Tensor) -> str:
 
 def unwrap(entries: Mapping[str, Any], source: str) -> dict[str, Tensor]:
     """The state dict inside a checkpoint."""
-    for wrapper in WRAPPERS:
-        inner = entries.get(wrapper)
-        if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):
-            return unwrap(inner, source)
-    state = {str(key): value for key, value in entries.items() if isinstance(value, Tensor)}
+    seen: list[Mapping[str, Any]] = []  # a file's dict may hold itself
+    inner: Mapping[str, Any] | None = entries
+    while inner is not None and not any(inner is one for one in seen):
+        seen.append(inner)
+        wrapped = (inner.get(wrapper) for wrapper in WRAPPERS)
+        inner = next((w for w in wrapped if isinstance(w, Mapping) and _holds_tensors(w)), None)
+    state = {key: value for key, value in seen[-1].items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not state:
-        raise ModelError(f"{source} holds no state dict; it has {', '.join(map(str, list(entries)[:5])) or 'nothing'}")
+        there = ", ".join(_shown(key) if isinstance(key, str) else type(key).__name__ for key in list(entries)[:5])
+        raise ModelError(f"{source} holds no state dict; it has {there or 'nothing'}")
     return state
+
+
+def _holds_tensors(entries: Mapping[str, Any]) -> bool:
+    return any(isinstance(value, Tensor) for value in entries.values())
 
 
 def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
@@ -252,7 +288,7 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
         if asked is None:
             raise ModelError(f"{path.name} is damaged or not a torch file; download it again") from error
         raise ModelError(
-            f"{path.name} cannot be read as tensors without running code from it: it asks for {asked[1]}"
+            f"{path.name} cannot be read as tensors without running code from it: it asks for {_shown(asked[1])}"
         ) from error
     if not isinstance(entries, Mapping):
         raise ModelError(f"{path.name} holds a {type(entries).__name__}, not a state dict")
@@ -271,12 +307,14 @@ def _tensors_of(path: Path) -> Any:
 
 @contextlib.contextmanager
 def inert_globals(path: Path) -> Iterator[None]:
-    """Lets torch read a file whose metadata holds foreign objects; each becomes an ``Inert``."""
-    if zipfile.is_zipfile(path):
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    else:
-        names = legacy_globals(path)
-    stand_ins: list[Any] = [(empty_dict if name == "collections.defaultdict" else Inert, name) for name in names]
+    """Lets torch read a file whose metadata holds foreign objects; each becomes an ``Inert``.
+
+    Names are given in the spellings of Python 2 and 3: torch looks some up under one, some under the other.
+    """
+    names = names_in(path)
+    modern = {NAME_MAPPING.get(pair, (IMPORT_MAPPING.get(pair[0], pair[0]), pair[1])) for pair in names}
+    spelt = sorted(f"{module}.{name}" for module, name in names | modern)
+    stand_ins: list[Any] = [(empty_dict if name == "collections.defaultdict" else Inert, name) for name in spelt]
     with torch.serialization.safe_globals(stand_ins):
         yield
 
@@ -284,23 +322,6 @@ def inert_globals(path: Path) -> Iterator[None]:
 def empty_dict(*args: Any) -> dict[Any, Any]:
     """Stands in for a defaultdict, which torch would not fill."""
     return {}
-
-
-def legacy_globals(path: Path) -> list[str]:
-    """The globals that a file in torch's format of before 2020 names, in the spellings of Python 2 and 3: torch looks
-    some up under one, some under the other.
-
-    Such a file is four pickles (magic number, version, machine, object) and then the numbers.
-    """
-    names: set[tuple[str, str]] = set()
-    with path.open("rb") as file:
-        for _ in range(4):
-            for op, arg, _ in pickletools.genops(file):
-                if op.name == "GLOBAL":
-                    module, _, name = str(arg).partition(" ")
-                    names.add((module, name))
-    modern = {NAME_MAPPING.get(pair, (IMPORT_MAPPING.get(pair[0], pair[0]), pair[1])) for pair in names}
-    return sorted(f"{module}.{name}" for module, name in names | modern)
 
 
 def own_facts(model: PoseModel) -> dict[str, str]:
