@@ -9,6 +9,7 @@ Options for the paper's comparisons: ``exchange`` (Table 6), ``predict_from`` (F
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ from posekit.models.resnet import Attention, BasicBlock, Bottleneck, block_stage
 from posekit.models.simple_baseline import SimpleHead, tiny_heatmaps
 
 Exchange = Literal["final", "across", "within"]
+AttentionName = Literal["psa", "psa_released"]
 MODULES = (1, 4, 3)  # exchange modules of stages 2, 3 and 4
 
 
@@ -169,7 +171,7 @@ def hrnet(
     *,
     outputs: Sequence[int] = (0,),
     exchange: Exchange = "within",
-    attention: Literal["psa"] | None = None,
+    attention: AttentionName | None = None,
     modules: Sequence[int] = MODULES,
     blocks: int = 4,
     stem: int = 64,
@@ -178,9 +180,11 @@ def hrnet(
     """HRNet's trunk. ``exchange="final"`` keeps only the last exchange unit, "across" the last one of each stage."""
     if exchange not in ("final", "across", "within"):
         raise ModelError(f'exchange is "final", "across" or "within" (rows a, b and c of Table 6), not {exchange!r}')
-    if attention not in (None, "psa"):
-        raise ModelError(f'attention is None or "psa", not {attention!r}')
-    gate: Attention | None = PolarizedSelfAttention if attention == "psa" else None
+    if attention not in (None, "psa", "psa_released"):
+        raise ModelError(f'attention is None, "psa" or "psa_released", not {attention!r}')
+    gate: Attention | None = None
+    if attention is not None:
+        gate = partial(PolarizedSelfAttention, released=attention == "psa_released")
     last_stage = len(modules) + 1
 
     def make_module(stage: int, index: int, channels: Sequence[int], outputs: Sequence[int]) -> StageModule:
@@ -218,14 +222,15 @@ def hrnet_w32(
     input_size: tuple[int, int] = (256, 192),
     exchange: Exchange = "within",
     predict_from: int = 0,
-    attention: Literal["psa"] | None = None,
+    attention: AttentionName | None = None,
 ) -> PoseModel:
     """HRNet-W32: 28,536,113 parameters for 17 keypoints.
 
     Args:
         exchange: exchange units after the last module ("final"), each stage ("across") or every module ("within").
         predict_from: the branch whose map the heatmaps come from, 0 (stride 4) to 3 (stride 32).
-        attention: "psa" puts polarized self-attention into every residual block.
+        attention: "psa" puts polarized self-attention into every residual block, "psa_released" the form that its
+            released code has.
     """
     outputs = (check_branch(predict_from, 4),)
     trunk = hrnet(32, outputs=outputs, exchange=exchange, attention=attention)
@@ -239,7 +244,7 @@ def hrnet_w48(
     input_size: tuple[int, int] = (256, 192),
     exchange: Exchange = "within",
     predict_from: int = 0,
-    attention: Literal["psa"] | None = None,
+    attention: AttentionName | None = None,
 ) -> PoseModel:
     """HRNet-W48: 63,595,745 parameters for 17 keypoints; options as for HRNet-W32."""
     outputs = (check_branch(predict_from, 4),)
@@ -251,7 +256,7 @@ def hrnet_w48(
 def tiny_hrnet_trunk(
     outputs: Sequence[int] = (0,),
     exchange: Exchange = "within",
-    attention: Literal["psa"] | None = None,
+    attention: AttentionName | None = None,
     width: int = 12,
 ) -> HighResolutionNet:
     """Three branches, modules (1, 2) of two blocks: small enough for a processor core."""
@@ -277,7 +282,7 @@ def tiny_hrnet(
     input_size: tuple[int, int] = (96, 64),
     exchange: Exchange = "within",
     predict_from: int = 0,
-    attention: Literal["psa"] | None = None,
+    attention: AttentionName | None = None,
     width: int = 12,
 ) -> PoseModel:
     """A three-branch HRNet for the course.

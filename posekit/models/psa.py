@@ -4,6 +4,10 @@ The parallel layout, PSA(p), as the authors put it into HRNet: after the first 3
 block, 1x1 convolutions without bias. That reading gives HRNet-W48 6.37 M more parameters, which is the step between
 the published 63.8 M (UDP-Pose) and 70.1 M (UDP-Pose-PSA). Attention paths carry no batch norm, so this adds no
 sums over a batch.
+
+The paper and the authors' released code, which is for segmentation, differ in one place: which marks a place holds is
+weighed by a softmax over the pooled channels in the paper (its equation for the spatial branch), while the code takes
+the product first and then a softmax over places. The pose code was never released; the paper's form is the default.
 """
 
 from __future__ import annotations
@@ -13,10 +17,16 @@ from torch import Tensor, nn
 
 
 class PolarizedSelfAttention(nn.Module):
-    """Weighs channels by where they matter and places by what they hold, and adds both: (B, C, h, w) -> same."""
+    """Weighs channels by where they matter and places by what they hold, and adds both: (B, C, h, w) -> same.
 
-    def __init__(self, channels: int):
+    Args:
+        channels: C.
+        released: the spatial branch as in the released code and not as in the paper.
+    """
+
+    def __init__(self, channels: int, *, released: bool = False):
         super().__init__()
+        self.released = released
         half = channels // 2
         self.conv_q_right = nn.Conv2d(channels, 1, 1, bias=False)
         self.conv_v_right = nn.Conv2d(channels, half, 1, bias=False)
@@ -34,8 +44,11 @@ class PolarizedSelfAttention(nn.Module):
     def spatial_weights(self, x: Tensor) -> Tensor:
         """(B, 1, h, w) in (0, 1): a softmax over pooled channels says which of them mark a place."""
         value = self.conv_v_left(x)  # (B, C/2, h, w)
-        query = self.conv_q_left(x).mean(dim=(2, 3)).softmax(dim=1).unsqueeze(1)  # (B, 1, C/2)
-        context = query @ value.flatten(2)  # (B, 1, hw)
+        query = self.conv_q_left(x).mean(dim=(2, 3)).unsqueeze(1)  # (B, 1, C/2)
+        if self.released:
+            context = (query @ value.flatten(2)).softmax(dim=2)  # (B, 1, hw)
+        else:
+            context = query.softmax(dim=2) @ value.flatten(2)
         return torch.sigmoid(context.unflatten(2, value.shape[-2:]))
 
     def forward(self, x: Tensor) -> Tensor:
