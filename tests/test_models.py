@@ -17,11 +17,11 @@ from posekit.models.dpn import dilation_schedule
 from posekit.models.psa import PolarizedSelfAttention
 
 PAPERS = """
-    deeppose_r50 integral_r50 simcc_r50 simcc_hrnet_w32 simple_baseline_r50 simple_baseline_r101 simple_baseline_r152 hourglass8
-    cpn_r50 hrnet_w32 hrnet_w48 r50_sr r50_srpose hrnet_w32_sr hrnet_w32_srpose transpose_r_a4 transpose_r_a4_sr
-    transpose_r_a4_srpose hrformer_s hrformer_s_sr hrformer_s_srpose dpn1_32 dpn2_32 dpn3_32 dpn4_32 dpn1_64 dpn2_64
-    dpn3_64 dpn4_64 dpn1_64_highres dpn2_64_highres dpn3_64_highres dpn4_64_highres dpn2_hrnet bottomup_r50
-    bottomup_r50_sr bottomup_hrnet_w32 bottomup_hrnet_w32_sr
+    deeppose_r50 integral_r50 simcc_r50 simcc_hrnet_w32 simple_baseline_r50 simple_baseline_r101 simple_baseline_r152
+    hourglass8 cpn_r50 hrnet_w32 hrnet_w48 r50_sr r50_srpose hrnet_w32_sr hrnet_w32_srpose transpose_r_a4
+    transpose_r_a4_sr transpose_r_a4_srpose hrformer_s hrformer_s_sr hrformer_s_srpose dpn1_32 dpn2_32 dpn3_32 dpn4_32
+    dpn1_64 dpn2_64 dpn3_64 dpn4_64 dpn1_64_highres dpn2_64_highres dpn3_64_highres dpn4_64_highres dpn2_hrnet
+    bottomup_r50 bottomup_r50_sr bottomup_hrnet_w32 bottomup_hrnet_w32_sr
 """
 TINY = [name for name in list_models() if name.startswith("tiny_")]
 BACKBONES = ("hrnet", "transpose", "hrformer")
