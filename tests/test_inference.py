@@ -270,3 +270,50 @@ def test_folded_network_is_the_same_function():
     assert sum(isinstance(module, nn.BatchNorm2d) for module in net.modules()) == 3
     with pytest.raises(ValueError, match="cannot be folded"):
         inference.fuse_conv_bn(settled(Spying()))
+
+
+class Points(Branches):
+    """Two keypoints from the means of the maps."""
+
+    codec = Coordinates((16, 12))
+
+    def forward(self, x):
+        return super().forward(x).flatten(2).unflatten(2, (-1, 2)).mean(2)
+
+
+def noise():
+    images = np.random.default_rng(0).normal(size=(12, 3, 16, 12)).astype(np.float32)
+    return training.ArrayLoader(images, np.zeros((12, 2, 2), np.float32), batch_size=5, shuffle=False)
+
+
+def test_compiled_predictions_are_the_plain_ones(monkeypatch):
+    """The last batch is smaller, and the flip test runs compiled too."""
+    seen = []
+    full = inference.speed.Compiled._full
+    monkeypatch.setattr(
+        inference.speed.Compiled, "_full", lambda self, x: (seen.append((self.batch, len(x))), full(self, x))[1]
+    )
+    net = settled(Points()).train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    options = {"flip_index": FLIP_INDEX, "device": "cpu"}
+    compiled = inference.predict(net, noise(), compile=True, **options)
+    assert seen == [(5, 2)] + [(5, 5)] * 4 + [(5, 2)] * 2
+    assert net.training and all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    plain = inference.predict(net, noise(), **options)
+    np.testing.assert_allclose(compiled.keypoints, plain.keypoints, rtol=1e-5, atol=1e-5)
+    assert np.ptp(plain.keypoints, axis=0).min() > 1e-2 and len(seen) == 7
+
+
+def test_bfloat16_of_the_network_as_it_is_and_of_its_weights_are_two_roads():
+    """Each is what its documentation says: autocast, and the copy that the command line predicts with."""
+    net, options = settled(Points()), {"flip_index": FLIP_INDEX, "device": "cpu"}
+    cast, whole = (
+        inference.predict(network, noise(), bf16=bf16, **options).keypoints
+        for network, bf16 in ((net, True), (inference.for_evaluation(net, bf16=True), False))
+    )
+    image = next(iter(noise())).images
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        expected = [net(side).float() for side in (image, image.flip(-1))]
+    expected = (expected[0] + net.codec.flip(expected[1], FLIP_INDEX, shift=0)) / 2
+    np.testing.assert_array_equal(cast[:5], net.codec.decode(expected)[0].double().numpy())
+    assert np.abs(cast - whole).max() > 0

@@ -69,6 +69,7 @@ def evaluate(
     shift: Shift = "auto",
     device: str | torch.device = "auto",
     bf16: bool = False,
+    compile: bool = False,
     batch_size: int = 64,
     workers: int = 0,
     nms: float | None = OKS_NMS_THRESHOLD,
@@ -85,7 +86,7 @@ def evaluate(
         dataset: with ``people``; people without labels, crowds and boxes without size are not cropped, but they count
             in the protocol as they should.
         boxes: :class:`posekit.data.Boxes` of a detector; None takes the true boxes.
-        flip_test, shift, device, bf16, progress: as of :func:`predict`.
+        flip_test, shift, device, bf16, compile, progress: as of :func:`predict`.
         processes: that share the crops; the first one scores all predictions, and each gets the result.
         batch_size: crops a batch.
         workers: processes that cut crops.
@@ -106,8 +107,8 @@ def evaluate(
         protocol=getattr(model.codec, "protocol", "hrnet"),
     )
     predictions = predict(
-        model, loader, flip_test=flip_test, shift=shift, device=device, bf16=bf16, progress=progress,
-        processes=processes,
+        model, loader, flip_test=flip_test, shift=shift, device=device, bf16=bf16, compile=compile,
+        progress=progress, processes=processes,
     )  # fmt: skip
     rows, people = predictions.person, cropped.people
     if boxes is None:

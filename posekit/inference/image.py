@@ -25,6 +25,7 @@ def predict_image(
     padding: float = BOX_PADDING,
     device: str | torch.device = "auto",
     bf16: bool = False,
+    compile: bool = False,
 ) -> Predictions:
     """Find the keypoints of the people in one picture.
 
@@ -34,7 +35,7 @@ def predict_image(
         boxes: (N, 4) xywh of the people, picture pixels; None takes the whole picture for one person.
         skeleton: what the network's keypoints are; the flip test needs it.
         padding: enlargement of the boxes.
-        flip_test, shift, device, bf16: as of :func:`predict`.
+        flip_test, shift, device, bf16, compile: as of :func:`predict`.
 
     Returns:
         Predictions in the order of the boxes.
@@ -70,5 +71,6 @@ def predict_image(
         flip=torch.zeros(N, dtype=torch.bool),
     )
     return predict(
-        model, [batch], flip_test=flip_test, flip_index=skeleton.flip_index, shift=shift, device=device, bf16=bf16
-    )
+        model, [batch], flip_test=flip_test, flip_index=skeleton.flip_index, shift=shift, device=device, bf16=bf16,
+        compile=compile,
+    )  # fmt: skip

@@ -11,6 +11,7 @@ import torch
 from posekit.geometry import invert_affine, transform_points
 from posekit.inference.processes import ALONE, Processes
 from posekit.inference.runtime import Network, as_float, map_prediction, pick_device, to_input
+from posekit.inference.speed import for_evaluation
 
 Shift = int | Literal["auto"]
 
@@ -58,6 +59,7 @@ def predict(
     shift: Shift = "auto",
     device: str | torch.device = "auto",
     bf16: bool = False,
+    compile: bool = False,
     progress: bool | None = False,
     processes: Processes = ALONE,
 ) -> Predictions:
@@ -70,13 +72,17 @@ def predict(
         flip_index: (K,) of the skeleton; None takes it from ``loader.dataset.skeleton``.
         shift: cells by which the turned-back map moves right; "auto" is :func:`auto_shift`.
         device: "auto" takes a GPU when there is one.
-        bf16: bfloat16 autocast; decoding stays in float32.
+        bf16: bfloat16 autocast of the network as it is; decoding stays in float32. ``posekit evaluate --bf16`` is
+            another road, faster and coarser: it predicts with ``for_evaluation(model, bf16=True)``, weights and maps
+            in bfloat16.
+        compile: predict with ``for_evaluation(model, bf16=bf16, compile_batch=...)``, compiled for the size of the
+            first batch; ``bf16`` then means what it means there. It takes up to a minute before the first batch.
         progress: show a bar on stderr; None: when it is a terminal.
         processes: that share the batches. Each of them must call, with a loader in the same fixed order; each gets
             all predictions, the same as from one process.
 
     Raises:
-        ValueError: a flip test without a flip index.
+        ValueError: a flip test without a flip index, or a network that cannot be compiled.
         posekit.inference.ProcessError: another process has ended.
     """
     from tqdm import tqdm
@@ -89,16 +95,20 @@ def predict(
     model.to(device=device, memory_format=torch.channels_last)
     was_training = model.training
     model.eval()
+    run = None if compile else model
     parts: list[tuple[np.ndarray, ...]] = []
     hidden = not processes.first or (None if progress is None else not progress)
     mine = tqdm(processes.share(loader), unit="batch", desc="predict", disable=hidden)
     try:
         for batch in mine:
             images = to_input(batch.images, device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                prediction = as_float(model(images))
+            if run is None:
+                with torch.inference_mode(False):  # the compiler wants weights that count their versions
+                    run = for_evaluation(model, bf16=bf16, compile_batch=len(images))
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16 and not compile):
+                prediction = as_float(run(images))
                 if flip_test:
-                    mirrored = as_float(model(images.flip(-1)))
+                    mirrored = as_float(run(images.flip(-1)))
             if flip_test:
                 back = codec.flip(mirrored, flip_index, shift=cells)
                 prediction = map_prediction(lambda a, b: (a + b) * 0.5, prediction, back)

@@ -20,8 +20,9 @@ def for_evaluation(model: Network, *, bf16: bool = False, compile_batch: int | N
 
     Args:
         model: on the device it will run on; its weights are copied, so later training does not reach the result.
-        bf16: weights and maps in bfloat16, predictions still float32. About 1 % of a map's range is lost, which must
-            be held against a score with trained weights; the other ways stay within 1e-5.
+        bf16: weights and maps in bfloat16, predictions still float32: what ``--bf16`` is on the command line, while
+            :func:`predict`'s own ``bf16`` is autocast. About 1 % of a map's range is lost, which must be held against
+            a score with trained weights; the other ways stay within 1e-5.
         compile_batch: also compile, with frozen weights, for batches of this size; other batches are cut and filled up
             to it. Takes the best part of a minute for an HRNet, so it pays for thousands of crops. Needs a C++
             compiler.
@@ -81,7 +82,7 @@ class Compiled(nn.Module):
         except torch._dynamo.exc.BackendCompilerFailed as error:  # type: ignore[attr-defined]
             cause = str(error.inner_exception).strip().splitlines()[:1]
             raise ValueError(
-                f"this network cannot be compiled here ({''.join(cause)}): leave compile_batch out"
+                f"this network cannot be compiled here ({''.join(cause)}): predict without compiling"
             ) from error
         return map_prediction(lambda tensor: tensor[: len(images)], prediction)
 
