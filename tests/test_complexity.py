@@ -252,3 +252,32 @@ def test_bad_arguments_are_named():
         analysis.receptive_field(vectors, input_size=(8, 8), cell=(0, 0))
     with pytest.raises(ValueError, match="needs maps"):
         analysis.receptive_field(nn.Sequential(nn.Conv2d(3, 2, 1), nn.Unflatten(1, (1, 2))), input_size=(8, 8))
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: Layer(0), "kernel is a whole number from 1 up, not 0"),
+        (lambda: Layer(3, stride=0), "stride is a whole number from 1 up, not 0"),
+        (lambda: Layer(3, dilation=-2), "dilation is a whole number from 1 up, not -2"),
+        (lambda: Layer(3, padding=-1), "padding is a whole number from 0 up, not -1"),
+        (lambda: analysis.dpm_receptive_field(-1, 3), "modules is .* not -1"),
+        (lambda: analysis.dpm_receptive_field(1.5, 3), r"modules is .* not 1\.5"),
+        (lambda: analysis.dpm_receptive_field(3, 0), "kernel is .* not 0"),
+        (lambda: analysis.dpm_layers(True), "modules is .* not True"),
+        (lambda: analysis.live_tap_share(-1, (4, 4)), "dilation is .* not -1"),
+        (lambda: analysis.live_tap_share(1, (0, 3)), "height is .* not 0"),
+        (lambda: analysis.live_tap_share(1, (4, 4), kernel=2), "odd, got kernel=2"),
+    ],
+)
+def test_layers_that_cannot_be_are_answered_in_a_sentence(call, says):
+    with pytest.raises(ValueError, match=says) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_the_probe_is_as_large_as_the_network_was_built_for():
+    model = create_model("tiny_simcc", input_size=(64, 64)).eval()
+    assert analysis.receptive_field(model).mask.shape == (64, 64)
+    assert analysis.effective_receptive_field(model, samples=1).shape == (64, 64)
+    assert analysis.receptive_field(nn.Conv2d(3, 2, 3)).mask.shape == (256, 192)

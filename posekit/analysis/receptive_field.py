@@ -23,12 +23,21 @@ from posekit.codecs.associative_embedding import TagMaps
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution or pooling along one axis; ``padding`` ``None`` means "same" for odd kernels."""
+    """A convolution or pooling along one axis; ``padding`` ``None`` means "same" for odd kernels.
+
+    Raises:
+        ValueError: numbers that no layer has.
+    """
 
     kernel: int
     stride: int = 1
     dilation: int = 1
     padding: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_whole(kernel=self.kernel, stride=self.stride, dilation=self.dilation)
+        if self.padding is not None:
+            _check_whole(0, padding=self.padding)
 
 
 @dataclass(frozen=True)
@@ -73,28 +82,33 @@ def layer_reach(layers: Sequence[Layer]) -> list[Reach]:
 
 def dpm_layers(modules: int = 6, kernel: int = 3) -> list[Layer]:
     """The dilated convolutions of one dilated pyramid module: dilation 2^(N-1) down to 1."""
+    _check_whole(modules=modules, kernel=kernel)
     return [Layer(kernel, dilation=2**n) for n in reversed(range(modules))]
 
 
 def dpm_receptive_field(modules: int = 6, kernel: int = 3) -> int:
-    """``(k - 1)(2^N - 1) + 1``, cells (DPN slides)."""
+    """``(k - 1)(2^N - 1) + 1``, cells (DPN slides), of N ``modules`` or layers, 1 or more, of ``kernel`` k."""
+    _check_whole(modules=modules, kernel=kernel)
     return (kernel - 1) * (2**modules - 1) + 1
 
 
 @overload
 def receptive_field(
-    model: nn.Module, *, input_size: tuple[int, int] = ..., cell: tuple[int, int] | None = ...
+    model: nn.Module, *, input_size: tuple[int, int] | None = ..., cell: tuple[int, int] | None = ...
 ) -> Field: ...
 
 
 @overload
 def receptive_field(
-    model: Sequence[Layer], *, input_size: tuple[int, int] = ..., cell: tuple[int, int] | None = ...
+    model: Sequence[Layer], *, input_size: tuple[int, int] | None = ..., cell: tuple[int, int] | None = ...
 ) -> Reach: ...
 
 
 def receptive_field(
-    model: nn.Module | Sequence[Layer], *, input_size: tuple[int, int] = (256, 192), cell: tuple[int, int] | None = None
+    model: nn.Module | Sequence[Layer],
+    *,
+    input_size: tuple[int, int] | None = None,
+    cell: tuple[int, int] | None = None,
 ) -> Reach | Field:
     """The theoretical receptive field.
 
@@ -106,7 +120,8 @@ def receptive_field(
     Args:
         model: a network from (B, 3, H, W) to maps, a list of maps (the last counts), heatmaps with tags (the heatmaps
             count), vectors (the union over all of them), or a list of :class:`Layer`.
-        input_size: (height, width) of the probe's input; must exceed the field to show it whole.
+        input_size: (height, width) of the probe's input; must exceed the field to show it whole. ``model.input_size``
+            by default, 256x192 for a network that has none.
         cell: (row, column) of the output cell; the middle by default. Vectors have none.
 
     Returns:
@@ -120,7 +135,8 @@ def receptive_field(
         if not model:
             raise ValueError("a receptive field needs at least one layer, got an empty list")
         return layer_reach(model)[-1]
-    probe = torch.ones(1, _in_channels(model), *input_size, dtype=torch.float64, requires_grad=True)
+    size = _probe_size(model, input_size)
+    probe = torch.ones(1, _in_channels(model), *size, dtype=torch.float64, requires_grad=True)
     with torch.enable_grad(), evaluating(model), _Positive():
         # One over the fan-in keeps the gradient's size through any depth.
         parameters = {n: torch.full_like(p, 1 / p[0].numel(), dtype=torch.float64) for n, p in model.named_parameters()}
@@ -133,7 +149,7 @@ def receptive_field(
 def effective_receptive_field(
     model: nn.Module,
     *,
-    input_size: tuple[int, int] = (256, 192),
+    input_size: tuple[int, int] | None = None,
     cell: tuple[int, int] | None = None,
     samples: int = 8,
     seed: int = 0,
@@ -145,7 +161,7 @@ def effective_receptive_field(
 
     Args:
         model: a network with its own weights; left as it was.
-        input_size: (height, width).
+        input_size: (height, width); as of :func:`receptive_field` by default.
         cell: (row, column) of the output cell; the middle by default. Vectors have none: the sum of all is taken.
         samples: number of random inputs (standard normal) to average over.
         seed: of the inputs.
@@ -156,7 +172,7 @@ def effective_receptive_field(
     """
     if inputs is None:
         generator = torch.Generator().manual_seed(seed)
-        inputs = torch.randn(samples, _in_channels(model), *input_size, generator=generator)
+        inputs = torch.randn(samples, _in_channels(model), *_probe_size(model, input_size), generator=generator)
     total = np.zeros(inputs.shape[-2:])
     with torch.enable_grad(), evaluating(model):
         for picture in inputs:
@@ -181,7 +197,13 @@ def live_tap_share(dilation: int, map_size: tuple[int, int], *, kernel: int = 3)
         dilation: cells between taps.
         map_size: (height, width), cells.
         kernel: odd.
+
+    Raises:
+        ValueError: a dilation, map or kernel that no convolution has.
     """
+    _check_whole(dilation=dilation, kernel=kernel, height=map_size[0], width=map_size[1])
+    if kernel % 2 == 0:
+        raise ValueError(f"a kernel has a middle tap only if it is odd, got kernel={kernel}")
     offsets = np.abs(np.arange(kernel) - kernel // 2) * dilation
     height, width = (np.maximum(side - offsets, 0).mean() / side for side in map_size)
     return float(height * width)
@@ -235,6 +257,18 @@ _PRODUCTS = frozenset(("matmul", "__matmul__", "bmm", "mm"))
 def _features(pair: Sequence[object]) -> bool:
     """Whether both depend on the picture; a weight or a number does not."""
     return len(pair) == 2 and all(isinstance(one, Tensor) and one.requires_grad for one in pair)
+
+
+def _check_whole(least: int = 1, **numbers: int) -> None:
+    """Raise a sentence unless every number is whole and not below ``least``."""
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
+            raise ValueError(f"{name} is a whole number from {least} up, not {number!r}")
+
+
+def _probe_size(model: nn.Module, input_size: tuple[int, int] | None) -> tuple[int, int]:
+    own = getattr(model, "input_size", (256, 192)) if input_size is None else input_size
+    return int(own[0]), int(own[1])
 
 
 def _in_channels(model: nn.Module) -> int:
