@@ -44,6 +44,8 @@ def imagenet_resnet() -> dict[str, torch.Tensor]:
         *(("hrnet_w32", {"predict_from": branch}, imagenet_hrnet) for branch in (1, 2, 3)),
         ("hrnet_w32", {"exchange": "final"}, imagenet_hrnet),
         ("hrnet_w32", {"exchange": "across"}, imagenet_hrnet),
+        ("hrnet_w32", {"attention": "psa"}, imagenet_hrnet),
+        ("hrnet_w32", {"attention": "psa_released", "exchange": "final"}, imagenet_hrnet),
         ("dpn2_hrnet", {}, imagenet_hrnet),
         ("transpose_r_a4", {}, imagenet_resnet),
     ],
@@ -54,7 +56,7 @@ def test_pretrained_backbones_reach_every_network_on_them(name: str, options: di
     assert report.backbone_only and len(report.matched) + len(report.ignored) == len(entries)
     new = ("head.", "backbone.bridge.", "backbone.dpm.", "backbone.conv2.0.", "backbone.conv2.1.")
     new += ("backbone.reduce.", "backbone.global_encoder.", "backbone.pos_embedding")
-    assert report.missing and all(key.startswith(new) for key in report.missing)
+    assert report.missing and all(key.startswith(new) or ".attention." in key for key in report.missing)
     del entries["layer1.0.conv2.weight"]  # what the trunk does need is still asked for
     with pytest.raises(ModelError, match="1 entry is missing from the file"):
         load_weights(model, entries)
@@ -71,6 +73,21 @@ def test_half_of_an_encoder_is_not_taken_for_a_backbone():
     del entries["backbone.reduce.weight"]
     with pytest.raises(ModelError, match=r"1 entry is missing from the file \(backbone.reduce.weight\)"):
         load_weights(create_model("tiny_transpose"), entries)
+
+
+def test_attention_keeps_its_first_values_beside_a_backbone_without_it():
+    model = create_model("tiny_hrnet", attention="psa")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    entries = {k: v + 1 for k, v in create_model("tiny_hrnet").backbone.state_dict().items()}
+    report = load_weights(model, entries)
+    gates = {key for key in before if ".attention." in key}
+    assert gates and gates < set(report.missing) and not gates & set(report.matched)
+    for key, value in model.state_dict().items():
+        kept = key in gates or key.startswith("head.")
+        assert torch.equal(value, before[key] if kept else entries[key.removeprefix("backbone.")])
+    one = min(gates)
+    with pytest.raises(ModelError, match=f"{len(gates) - 1} entries are missing from the file"):
+        load_weights(model, entries | {one.removeprefix("backbone."): before[one]})
 
 
 def test_hrformer_files_may_lack_the_paths_nobody_reads():

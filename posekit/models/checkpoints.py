@@ -29,6 +29,7 @@ from posekit.models.base import ModelError, PoseModel
 from posekit.models.containers import Inert, names_in, read_zip
 from posekit.models.dpn import DilatedHRNet
 from posekit.models.hrnet import ExchangeUnit, HighResolutionNet
+from posekit.models.psa import PolarizedSelfAttention
 from posekit.models.transpose import TransPoseNet
 
 WRAPPERS = ("state_dict", "best_state_dict", "model", "model_state_dict")
@@ -172,6 +173,8 @@ def own_parts(model: PoseModel, filled: set[str]) -> tuple[str, ...]:
         parts = ("backbone.conv2.", "backbone.bridge.", "backbone.dpm.")
     elif isinstance(model.backbone, TransPoseNet):
         parts = ("backbone.reduce.", "backbone.global_encoder.")
+    gates = (name for name, part in model.named_modules() if isinstance(part, PolarizedSelfAttention))
+    parts += tuple(f"{name}." for name in gates)
     return () if any(name.startswith(parts) for name in filled) else parts
 
 
