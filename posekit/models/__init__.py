@@ -2,7 +2,8 @@
 
 from posekit.models.base import ModelError, PoseModel, Supervision
 from posekit.models.catalog import create_model, list_models, model_options
-from posekit.models.checkpoints import LoadReport, load_weights, save_weights
+from posekit.models.checkpoints import LoadReport, load_weights
+from posekit.models.own_files import save_weights
 
 __all__ = [
     "LoadReport",

@@ -9,26 +9,24 @@ will not fill, subclasses of dict and list, goes through :mod:`posekit.models.co
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import pickle
 import re
 import struct
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from posekit.codecs import Codec
 from posekit.models.base import ModelError, PoseModel
 from posekit.models.containers import Inert, names_in, read_zip
 from posekit.models.dpn import DilatedHRNet
 from posekit.models.hrnet import ExchangeUnit, HighResolutionNet
+from posekit.models.own_files import adopt_codec, read_safetensors
 from posekit.models.psa import PolarizedSelfAttention
 from posekit.models.transpose import TransPoseNet
 
@@ -104,18 +102,6 @@ def load_weights(model: PoseModel, source: str | Path | Mapping[str, Any]) -> Lo
     if not isinstance(source, Mapping):
         adopt_codec(model, source)
     return report
-
-
-def adopt_codec(model: PoseModel, path: str | Path) -> None:
-    """Let a network decode as it was trained: our own files hold their codec, others leave the network's own.
-
-    Logits of a cross-entropy network read as plain heatmaps would have no positive cell, hence no keypoint.
-    """
-    if Path(path).suffix != ".safetensors":
-        return
-    facts = read_safetensors(path)[1]
-    if "codec" in facts:
-        model.codec = replace(Codec.from_dict(json.loads(facts["codec"])), input_size=model.codec.input_size)
 
 
 def fill(model: PoseModel, state: dict[str, Tensor], source: str) -> LoadReport:
@@ -325,43 +311,3 @@ def inert_globals(path: Path) -> Iterator[None]:
 def empty_dict(*args: Any) -> dict[Any, Any]:
     """Stands in for a defaultdict, which torch would not fill."""
     return {}
-
-
-def own_facts(model: PoseModel) -> dict[str, str]:
-    """What our weight files say of their network: its configuration and codec, as JSON strings."""
-    codec = json.dumps(model.codec.to_dict())
-    return {"format": "posekit", "model": json.dumps(model.config), "codec": codec}
-
-
-def save_weights(model: PoseModel, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a network's weights as safetensors, with what ``create_model`` needs to build it again inside.
-
-    The file is written under a temporary name and renamed.
-
-    Args:
-        metadata: more strings to keep, such as the run that made the weights.
-    """
-    from safetensors.torch import save_file
-
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    facts = {**(metadata or {}), **own_facts(model)}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, temporary, metadata=facts)
-    os.replace(temporary, path)
-
-
-def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a safetensors file.
-
-    Raises:
-        ModelError: the file is damaged or of another format.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ModelError(f"{Path(path).name} is not a safetensors file: {error}") from error

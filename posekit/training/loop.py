@@ -25,7 +25,7 @@ from posekit import inference
 from posekit.inference import Network, ProcessError, Processes
 from posekit.inference.processes import noticing_the_lost
 from posekit.models.base import PoseModel
-from posekit.models.checkpoints import own_facts
+from posekit.models.own_files import own_facts
 from posekit.training.checkpoint import (
     TrainingError,
     WeightAverage,
