@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -147,6 +148,11 @@ class PoseModel(nn.Module):
 def size_text(size: Sequence[int]) -> str:
     """Height x width, as the papers write it."""
     return "x".join(str(int(value)) for value in size)
+
+
+def is_whole(value: Any, least: int = 1) -> bool:
+    """Whether a value is a whole number from ``least`` up, written as one: neither 2.0 nor True."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def check_size(size: Sequence[int], multiple: int, name: str) -> None:

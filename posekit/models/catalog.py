@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from posekit.models import (
     srpose,
     transpose,
 )
-from posekit.models.base import ModelError, PoseModel, check_size, size_text
+from posekit.models.base import ModelError, PoseModel, check_size, is_whole, size_text
 from posekit.models.checkpoints import load_weights
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "weights"
@@ -118,15 +121,16 @@ def create_model(
     Raises:
         ModelError: unknown name or option, a size the strides do not allow, weights that do not fit or lack the head.
     """
-    if name not in BUILDERS:
+    if not isinstance(name, str) or name not in BUILDERS:
         raise ModelError(f"no network is called {name!r}; {_close(name, BUILDERS)}")
     known = model_options(name)
     for option in options:
         if option not in known:
             what = f"its options are {', '.join(known)}" if known else "it has none"
             raise ModelError(f"{name} has no option {option!r}; {what}")
-    if num_keypoints < 1:
-        raise ModelError(f"{name} needs at least one keypoint, got num_keypoints={num_keypoints}")
+        check_kind(name, option, known[option], options[option])
+    if not is_whole(num_keypoints):
+        raise ModelError(f"{name} needs at least one keypoint, a whole number, got num_keypoints={num_keypoints!r}")
     builder = BUILDERS[name]
     default = inspect.signature(builder).parameters["input_size"].default
     size = whole_pixels(name, default if input_size is None else input_size)
@@ -134,7 +138,8 @@ def create_model(
         model = builder(num_keypoints=int(num_keypoints), input_size=size, **options)
         check_size(size, model.size_multiple, name)
     except CodecError as error:
-        with torch.device("meta"):  # the network alone knows its strides, and here only they matter
+        # The network alone knows its strides, and here only they matter; it may not stand at its own size either.
+        with contextlib.suppress(CodecError), torch.device("meta"):
             check_size(size, builder(**options).size_multiple, name)
         raise ModelError(f"{name} cannot be built for {size_text(size)}: {error}") from error
     model.name = name
@@ -150,6 +155,22 @@ def create_model(
     return model
 
 
+def check_kind(name: str, option: str, default: Any, value: Any) -> None:
+    """Refuse what is no switch or number where the default is one; other kinds, and ranges, are the builder's to check.
+
+    Raises:
+        ModelError: another kind of value, or a number that is not finite.
+    """
+    if isinstance(default, bool):
+        right, kind = isinstance(value, bool), "True or False"
+    elif isinstance(default, float):
+        right, kind = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value), "a number"
+    else:
+        return
+    if not right:
+        raise ModelError(f"{option} of {name} is {kind}, not {value!r}")
+
+
 def whole_pixels(name: str, size: Any) -> tuple[int, int]:
     """(height, width) as integers.
 
@@ -161,7 +182,7 @@ def whole_pixels(name: str, size: Any) -> tuple[int, int]:
         whole = int(height), int(width)
     except (TypeError, ValueError, OverflowError):
         whole = None
-    if whole is None or isinstance(size, str) or whole != (height, width):
+    if whole is None or isinstance(size, str) or whole != (height, width) or min(whole) < 1:
         raise ModelError(
             f"{name} takes input_size as (height, width) in whole pixels, such as (256, 192), not {size!r}"
         )
@@ -189,5 +210,5 @@ def model_options(name: str) -> dict[str, Any]:
 
 
 def _close(name: str, known: Sequence[str] | dict[str, Any]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else "posekit.list_models() gives all names"

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posekit import codecs
-from posekit.models.base import PoseModel, Supervision, init_kaiming
+from posekit.models.base import ModelError, PoseModel, Supervision, init_kaiming, is_whole
 from posekit.models.resnet import Bottleneck, ResNet, resnet50, tiny_resnet
 
 SIGMAS = (2.6, 2.0, 1.7, 1.4)  # cells, GlobalNet's outputs from coarse to fine; RefineNet shares the last
@@ -189,5 +189,13 @@ def tiny_cpn(*, num_keypoints: int = 17, input_size: tuple[int, int] = (96, 64),
 
 
 def hardest_of(ohkm: int | None, num_keypoints: int) -> int | None:
-    """``ohkm``, but never more than there are keypoints."""
-    return None if ohkm is None else min(ohkm, num_keypoints)
+    """``ohkm``, but never more than there are keypoints.
+
+    Raises:
+        ModelError: neither None nor a whole number from 1 up.
+    """
+    if ohkm is None:
+        return None
+    if not is_whole(ohkm):
+        raise ModelError(f"ohkm is how many of the hardest keypoints to learn from, 1 or more, or None, not {ohkm!r}")
+    return min(ohkm, num_keypoints)

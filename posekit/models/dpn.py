@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posekit import codecs
-from posekit.models.base import ModelError, PoseModel, conv_bn, init_kaiming, init_normal
+from posekit.models.base import ModelError, PoseModel, conv_bn, init_kaiming, init_normal, is_whole
 from posekit.models.hrnet import HighResolutionNet, hrnet, tiny_hrnet_trunk
 from posekit.models.resnet import Bottleneck, block_stage
 from posekit.models.simple_baseline import tiny_heatmaps
@@ -49,9 +49,9 @@ def dilation_schedule(dilations: Dilations, layers: int = 6) -> tuple[int, ...]:
         return tuple(2**i for i in range(layers))
     if dilations == "ones":
         return (1,) * layers
-    if isinstance(dilations, int) and dilations >= 1:
-        return (dilations,) * layers
-    if isinstance(dilations, list | tuple) and dilations and all(isinstance(d, int) and d >= 1 for d in dilations):
+    if is_whole(dilations):
+        return (dilations,) * layers  # type: ignore[return-value]
+    if isinstance(dilations, list | tuple) and dilations and all(map(is_whole, dilations)):
         return tuple(dilations)
     raise ModelError(
         f'dilations is "decreasing", "reversed", "ones", a number or one number per layer, not {dilations!r}'

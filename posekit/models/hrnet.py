@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posekit import codecs
-from posekit.models.base import ModelError, PoseModel, conv_bn, init_kaiming, init_normal
+from posekit.models.base import ModelError, PoseModel, conv_bn, init_kaiming, init_normal, is_whole
 from posekit.models.psa import PolarizedSelfAttention
 from posekit.models.resnet import Attention, BasicBlock, Bottleneck, block_stage
 from posekit.models.simple_baseline import SimpleHead, tiny_heatmaps
@@ -211,7 +211,7 @@ def _top_down(trunk: HighResolutionNet, num_keypoints: int, codec: codecs.Gaussi
 
 def check_branch(predict_from: int, branches: int) -> int:
     """``predict_from`` if it is a branch, else a sentence."""
-    if predict_from not in range(branches):
+    if not is_whole(predict_from, 0) or predict_from >= branches:
         raise ModelError(f"predict_from is a branch from 0 (finest) to {branches - 1} (coarsest), not {predict_from!r}")
     return predict_from
 
