@@ -137,6 +137,56 @@ def test_a_network_is_not_created_with_a_random_head(tmp_path: Path):
     create_model("tiny_hrnet", weights=tmp_path / "whole.safetensors")
 
 
+@pytest.fixture(scope="module")
+def reversed_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("own") / "fin.safetensors"
+    save_weights(create_model("tiny_dpn", num_keypoints=5, input_size=(64, 64), dilations="reversed"), path)
+    return path
+
+
+def test_our_files_say_how_their_network_is_built(reversed_file: Path):
+    known = create_model("tiny_dpn", num_keypoints=5, input_size=(64, 64), dilations="reversed")
+    load_weights(known, reversed_file)
+    again = create_model("tiny_dpn", weights=reversed_file)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(again.eval()(images), known.eval()(images)) and again.config == known.config
+    other = create_model("tiny_dpn", num_keypoints=5)  # dilations change no shape, so only the options tell
+    load_weights(other, reversed_file)
+    assert not torch.allclose(other.eval()(images), known(images), rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        (
+            "tiny_dpn",
+            {"dilations": "ones"},
+            "fin.safetensors holds tiny_dpn with dilations='reversed' and not 'ones'; ",
+        ),
+        ("tiny_dpn", {"input_size": (96, 64)}, r"input_size=\[64, 64\] and not \[96, 64\]; leave input_size out, or "),
+        ("tiny_dpn", {"modules": 2}, "modules=1 and not 2; leave modules out, or fill another network on purpose"),
+        ("tiny_dpn", {"num_keypoints": 17}, "num_keypoints=5 and not 17; take people of 5 keypoints or other weights"),
+        ("tiny_hrnet", {}, "fin.safetensors holds tiny_dpn, not tiny_hrnet"),
+        ("tiny_dpn", {"dilations": "reversed", "weights": "mannequin"}, "dilations='decreasing' and not 'reversed'"),
+        ("tiny_dpn", {"highres": False, "weights": "mannequin"}, "highres=True and not False"),  # not in that file
+    ],
+)
+def test_what_contradicts_our_file_is_refused(reversed_file: Path, name: str, options: dict, says: str):
+    with pytest.raises(ModelError, match=says) as caught:
+        create_model(name, **{"weights": reversed_file, **options})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_our_description_leaves_the_options_free(tmp_path: Path):
+    from safetensors.torch import save_file
+
+    model = create_model("tiny_dpn", dilations=(1, 2, 3, 4, 5))
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, tmp_path / "bare.safetensors")
+    create_model("tiny_dpn", dilations="ones", weights=tmp_path / "bare.safetensors")
+    save_weights(model, tmp_path / "own.safetensors")
+    create_model("tiny_dpn", dilations=(1, 2, 3, 4, 5), weights=tmp_path / "own.safetensors")  # a list in the file
+
+
 @pytest.mark.parametrize("size", [(256.5, 192), "ab", (256,), 256, (256, 192, 3), (float("nan"), 64), ("256", "192")])
 def test_sizes_that_are_not_two_whole_numbers_are_answered_in_a_sentence(size):
     with pytest.raises(ModelError, match=r"tiny_hrnet takes input_size as \(height, width\) in whole pixels"):

@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,10 @@ from posekit.models import (
 )
 from posekit.models.base import ModelError, PoseModel, check_size, is_whole, size_text
 from posekit.models.checkpoints import load_weights
+from posekit.models.own_files import agree
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "data" / "weights"
+COMMON = ("num_keypoints", "input_size")  # what every builder takes
 BUILDERS: dict[str, Callable[..., PoseModel]] = {
     builder.__name__: builder
     for builder in (
@@ -100,7 +102,7 @@ def list_models() -> list[str]:
 def create_model(
     name: str,
     *,
-    num_keypoints: int = 17,
+    num_keypoints: int | None = None,
     input_size: Sequence[int] | None = None,
     weights: str | Path | None = None,
     **options: Any,
@@ -109,50 +111,80 @@ def create_model(
 
     Args:
         name: one of :func:`list_models`.
-        num_keypoints: keypoints to predict.
-        input_size: (height, width) in pixels; None is the builder's own, the papers' size.
+        num_keypoints: keypoints to predict; None is the number in a file of ours that ``weights`` names, else 17.
+        input_size: (height, width) in pixels; None is the file's, else the builder's own, the papers' size.
         weights: a file of the whole network that :func:`posekit.load_weights` reads, or "mannequin" for the small
-            one trained here.
+            one trained here. Our own files know the options they were made with, and those are taken over.
         options: the builder's own, such as ``exchange="final"``; ``model_options(name)`` lists them.
 
     Returns:
         The network in ``train()`` mode, weights channels-last, with ``codec``, ``input_size`` and ``config``.
 
     Raises:
-        ModelError: unknown name or option, a size the strides do not allow, weights that do not fit or lack the head.
+        ModelError: unknown name or option, a size the strides do not allow, weights that do not fit or lack the head,
+            a file of ours that was made with another value of what is asked for.
     """
-    if not isinstance(name, str) or name not in BUILDERS:
-        raise ModelError(f"no network is called {name!r}; {_close(name, BUILDERS)}")
-    known = model_options(name)
-    for option in options:
-        if option not in known:
-            what = f"its options are {', '.join(known)}" if known else "it has none"
-            raise ModelError(f"{name} has no option {option!r}; {what}")
-        check_kind(name, option, known[option], options[option])
-    if not is_whole(num_keypoints):
-        raise ModelError(f"{name} needs at least one keypoint, a whole number, got num_keypoints={num_keypoints!r}")
-    builder = BUILDERS[name]
-    default = inspect.signature(builder).parameters["input_size"].default
-    size = whole_pixels(name, default if input_size is None else input_size)
-    try:
-        model = builder(num_keypoints=int(num_keypoints), input_size=size, **options)
-        check_size(size, model.size_multiple, name)
-    except CodecError as error:
-        # The network alone knows its strides, and here only they matter; it may not stand at its own size either.
-        with contextlib.suppress(CodecError), torch.device("meta"):
-            check_size(size, builder(**options).size_multiple, name)
-        raise ModelError(f"{name} cannot be built for {size_text(size)}: {error}") from error
+    given = {"num_keypoints": num_keypoints, "input_size": input_size}
+    asked = {key: value for key, value in given.items() if value is not None}
+    config = settle(name, {**asked, **options}, weights)
+    model = _build(name, config)
     model.name = name
-    model.config = {"name": name, "num_keypoints": int(num_keypoints), "input_size": list(size), **options}
+    model.config = {"name": name, **config, "input_size": list(config["input_size"])}
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if weights is not None:
-        report = load_weights(model, mannequin_weights(name) if weights == "mannequin" else weights)
+        report = load_weights(model, weights_file(name, weights))
         if report.backbone_only:
             raise ModelError(
                 f"{report.source} holds a backbone alone, which leaves the head of {name} at random; fill the backbone "
                 f"with posekit.load_weights or train from it with posekit train {name} --init FILE"
             )
     return model
+
+
+def settle(name: str, asked: Mapping[str, Any], weights: str | Path | None = None) -> dict[str, Any]:
+    """All that a network is built with, by name: what is asked, then what a file of ours says, then the defaults.
+
+    Args:
+        asked: options, and ``num_keypoints`` and ``input_size`` where they are asked for.
+
+    Raises:
+        ModelError: as in :func:`create_model`.
+    """
+    known = model_options(name)
+    for option in asked:
+        if option not in known and option not in COMMON:
+            what = f"its options are {', '.join(known)}" if known else "it has none"
+            raise ModelError(f"{name} has no option {option!r}; {what}")
+        check_kind(name, option, known.get(option), asked[option])
+    asked = dict(asked)
+    if "num_keypoints" in asked:
+        if not is_whole(count := asked["num_keypoints"]):
+            raise ModelError(f"{name} needs at least one keypoint, a whole number, got num_keypoints={count!r}")
+        asked["num_keypoints"] = int(asked["num_keypoints"])
+    if "input_size" in asked:
+        asked["input_size"] = whole_pixels(name, asked["input_size"])
+    defaults = {p.name: p.default for p in inspect.signature(BUILDERS[name]).parameters.values()}
+    config = {**defaults, **asked} if weights is None else agree(name, asked, defaults, weights_file(name, weights))
+    return {**config, "input_size": whole_pixels(name, config["input_size"])}
+
+
+def _build(name: str, config: Mapping[str, Any]) -> PoseModel:
+    builder, size = BUILDERS[name], config["input_size"]
+    try:
+        model = builder(**config)
+        check_size(size, model.size_multiple, name)
+    except CodecError as error:
+        options = {key: value for key, value in config.items() if key not in COMMON}
+        # The network alone knows its strides, and here only they matter; it may not stand at its own size either.
+        with contextlib.suppress(CodecError), torch.device("meta"):
+            check_size(size, builder(**options).size_multiple, name)
+        raise ModelError(f"{name} cannot be built for {size_text(size)}: {error}") from error
+    return model
+
+
+def weights_file(name: str, weights: str | Path) -> str | Path:
+    """The file that ``create_model``'s ``weights`` means."""
+    return mannequin_weights(name) if weights == "mannequin" else weights
 
 
 def check_kind(name: str, option: str, default: Any, value: Any) -> None:
@@ -204,9 +236,15 @@ def mannequin_weights(name: str) -> Path:
 
 
 def model_options(name: str) -> dict[str, Any]:
-    """The options that a network takes beyond keypoints and input size, with their defaults."""
+    """The options that a network takes beyond keypoints and input size, with their defaults.
+
+    Raises:
+        ModelError: no network is called so.
+    """
+    if not isinstance(name, str) or name not in BUILDERS:
+        raise ModelError(f"no network is called {name!r}; {_close(name, BUILDERS)}")
     parameters = inspect.signature(BUILDERS[name]).parameters.values()
-    return {p.name: p.default for p in parameters if p.name not in ("num_keypoints", "input_size")}
+    return {p.name: p.default for p in parameters if p.name not in COMMON}
 
 
 def _close(name: str, known: Sequence[str] | dict[str, Any]) -> str:
