@@ -163,6 +163,12 @@ def test_check_says_what_is_wrong_and_exits_with_one(files, capsys):
         ("evaluate tiny_hrnet --weights nowhere.pth", "nowhere.pth: there are no such weights"),
         ("evaluate tiny_hrnet --device gpu", "there is no device 'gpu'"),
         ("train tiny_hrnet --out x --init nowhere.pth", "nowhere.pth: there are no such weights"),
+        (
+            "evaluate tiny_dpn --set dilation=ones",
+            "tiny_dpn has no option 'dilation'; its options are dilations, modules",
+        ),
+        ("evaluate tiny_dpn --weights mannequin --set dilations=ones", "dilations='decreasing' and not 'ones'"),
+        ("complexity tiny_hrnet --set weights=mannequin", "tiny_hrnet has no option 'weights'"),
         ("export resnext out.onnx", "no network is called 'resnext'"),
     ],
 )
@@ -194,6 +200,34 @@ def test_claims_and_complexity_answer_in_json(capsys):
     cost = json.loads(capsys.readouterr().out)
     assert cost["giga"] == pytest.approx(7.10, abs=0.03)  # HRNet, Table 1
     assert cost["params"] == pytest.approx(28.5e6, rel=2e-3)
+
+
+def test_options_of_a_network_are_set_and_every_convention_counted(capsys):
+    counts = []
+    for setting in ("modules=1", "modules=2"):
+        assert main(["complexity", "tiny_dpn", "--set", setting, "--set", "dilations=[1,2,4,2,1]", "--json"]) == 0
+        cost = json.loads(capsys.readouterr().out)
+        assert set(cost["conventions"]) == {"mac", "official", "mmcv", "transpose"}
+        assert cost["conventions"][cost["convention"]]["giga"] == cost["giga"]
+        counts.append(cost["params"])
+    assert counts[0] < counts[1]
+
+
+def test_a_file_of_ours_is_enough_to_evaluate_and_to_go_on_training(tmp_path, monkeypatch, capsys):
+    """Options set in training come back from the weights alone."""
+    from posekit import create_model
+
+    monkeypatch.setenv("POSEKIT_DATA", str(tmp_path / "data"))
+    line = ["train", "tiny_hrnet", "--recipe", "quick", "--scenes", "6", "--json"]
+    line += ["--set", "batch_size=4", "--set", "samples=4", "--input-size", "64", "64"]
+    assert main([*line, "--set", "width=8", "--set", "exchange=final", "--out", str(tmp_path / "one")]) == 0
+    file = tmp_path / "one" / "weights.safetensors"
+    wanted = {"width": 8, "exchange": "final", "input_size": [64, 64]}
+    assert wanted.items() <= create_model("tiny_hrnet", weights=file).config.items()
+    assert main(["evaluate", "tiny_hrnet", "--weights", str(file), "--scenes", "2", "--json"]) == 0
+    assert main([*line[:-3], "--weights", str(file), "--out", str(tmp_path / "two")]) == 0
+    again = create_model("tiny_hrnet", weights=tmp_path / "two" / "weights.safetensors")
+    assert wanted.items() <= again.config.items()
 
 
 def test_a_closed_pipe_is_no_error():

@@ -193,6 +193,8 @@ def test_published_verb_gives_every_figure_with_its_verdict(capsys, compared):
     assert main(["complexity", "--published", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert len(shown) == len(compared)
+    assert main(["complexity", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == shown
     assert {one["verdict"] for one in shown} >= {"reproduced under convention official", "undecided", "contradicted"}
     assert main(["complexity", "--published"]) == 0
     text = capsys.readouterr().out

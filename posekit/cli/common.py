@@ -81,32 +81,44 @@ def open_dataset(annotations: Path, images: Path, *, head_boxes: Path | None = N
     return dataset.with_people(dataclasses.replace(dataset.people, area=metrics.person_areas(dataset.people, "box")))
 
 
-def refuse_model(options: Arguments) -> None:
-    """Before a dataset is drawn for minutes: is there such a network, of such a size, and are its weights there?"""
+def refuse_model(options: Arguments, settings: dict[str, Any], *, any_size: bool = False) -> None:
+    """Before a dataset is drawn for minutes: is there such a network, of such a size, and do its weights suit it?
+
+    Args:
+        settings: options of the network's builder.
+        any_size: the weights may be of a network for another input size, as where training goes on from them.
+    """
     import torch
 
     from posekit import create_model
     from posekit.inference import pick_device
-    from posekit.models.catalog import mannequin_weights
 
     pick_device(options.device)
-    with torch.device("meta"):
-        create_model(options.model, input_size=options.input_size)
-    if options.weights == "mannequin":
-        mannequin_weights(options.model)
-        return
     file = options.weights or getattr(options, "init", None)
-    if file and not Path(file).is_file():
+    if file and str(file) != "mannequin" and not Path(file).is_file():
         raise UsageError(f"{file}: there are no such weights; check the path")
+    with torch.device("meta"):
+        create_model(options.model, **network_config(options, settings, any_size=any_size))
 
 
-def network_of(options: Arguments, num_keypoints: int) -> Any:
+def network_config(
+    options: Arguments, settings: dict[str, Any], num_keypoints: int | None = None, *, any_size: bool = False
+) -> dict[str, Any]:
+    """What the network that was named is built with: as the command line says, then as the file of its weights does."""
+    from posekit.models.catalog import settle
+
+    size = {"input_size": options.input_size} if options.input_size else {}
+    keypoints = {"num_keypoints": num_keypoints} if num_keypoints is not None else {}
+    asked = {**settings, **keypoints, **({} if any_size else size)}
+    return {**settle(options.model, asked, getattr(options, "weights", None)), **size}
+
+
+def network_of(options: Arguments, num_keypoints: int | None = None) -> Any:
     """The network that was named, with its weights, ready to predict."""
     from posekit import create_model
 
-    return create_model(
-        options.model, input_size=options.input_size, num_keypoints=num_keypoints, weights=options.weights
-    ).eval()
+    config = network_config(options, read_settings(options.set), num_keypoints)
+    return create_model(options.model, weights=options.weights, **config).eval()
 
 
 def add_verb(
@@ -142,6 +154,12 @@ def add_network_options(one: argparse.ArgumentParser, *, device: bool = True) ->
     one.add_argument("--input-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="the network's own")
     if device:
         one.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+
+def add_builder_options(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="an option of the network, as exchange=final"
+    )
 
 
 def add_ledger_option(one: argparse.ArgumentParser) -> None:

@@ -11,12 +11,15 @@ from posekit.cli.common import (
     WEIGHTS_HELP,
     Arguments,
     UsageError,
+    add_builder_options,
     add_mannequin_options,
     add_network_options,
     add_verb,
     dataset_of,
+    network_config,
     network_of,
     print_result,
+    read_settings,
     refuse_model,
 )
 
@@ -28,7 +31,7 @@ def evaluate(options: Arguments) -> int:
     from posekit import data, inference
     from posekit.annotations import write_detections
 
-    refuse_model(options)
+    refuse_model(options, read_settings(options.set))
     processes = inference.join(options.device)
     dataset = dataset_of(options, options.split, options.scenes)
     model = _evaluated(options, dataset.skeleton.num_keypoints)
@@ -102,17 +105,18 @@ def predict(options: Arguments) -> int:
 
 def complexity(options: Arguments) -> int:
     whole = {"published": options.published, "zoo": options.zoo}
-    if sum(whole.values()) + bool(options.models) != 1:
+    asked = sum(whole.values()) + bool(options.models)
+    if asked > 1 or not (asked or options.json):  # JSON of no network is the comparison with the published figures
         raise UsageError("name a network, or ask for --published or --zoo, one of the three")
     if options.zoo:
         from posekit.experiments import zoo
 
         path = zoo.write_zoo()
         print_result(options, {"file": str(path)}, path)
-    elif options.published:
-        _published_costs(options)
-    else:
+    elif options.models:
         _network_costs(options)
+    else:
+        _published_costs(options)
     return 0
 
 
@@ -133,25 +137,23 @@ def _network_costs(options: Arguments) -> None:
     from posekit import analysis, create_model
     from posekit.experiments import cost_tables
 
-    chosen = options.convention or "mac"
+    settings, layers = read_settings(options.set), (options.convention or "mac") if options.layers else ""
     facts, lines = [], []
     for name in options.models:
+        options.model = name
         with analysis.shapes_only():
-            model = create_model(name, input_size=options.input_size)
+            model = create_model(name, **network_config(options, settings))
         found = analysis.complexities(model)
-        facts.append(cost_tables.network_json(name, found[chosen], layers=options.layers))
         shown = {options.convention: found[options.convention]} if options.convention else found
-        lines.append(cost_tables.network_text(name, shown, layers=chosen if options.layers else ""))
+        facts.append(cost_tables.network_json(name, shown, layers=layers))
+        lines.append(cost_tables.network_text(name, shown, layers=layers))
     print_result(options, facts if len(facts) > 1 else facts[0], "\n".join(lines))
 
 
 def export(options: Arguments) -> int:
-    from posekit import create_model, inference
+    from posekit import inference
 
-    model = create_model(
-        options.model, input_size=options.input_size, num_keypoints=options.num_keypoints, weights=options.weights
-    )
-    made = inference.export_onnx(model.eval(), options.out, check=options.check)
+    made = inference.export_onnx(network_of(options, options.num_keypoints), options.out, check=options.check)
     facts = {"file": str(made.path), "megabytes": made.megabytes, "outputs": made.outputs, "error": made.error}
     agrees = "" if made.error is None else f"; ONNX Runtime agrees with torch within {made.error:.0e}"
     print_result(options, facts, f"{made.path}: {made.megabytes:.1f} MB, gives {', '.join(made.outputs)}{agrees}")
@@ -183,6 +185,7 @@ def add_verbs(verbs: Any) -> None:
     one.add_argument("--compile", action="store_true", help=COMPILE_HELP)
     one.add_argument("--save", type=Path, metavar="FILE", help="write the detections as a COCO result file")
     add_network_options(one)
+    add_builder_options(one)
     add_mannequin_options(one, scenes=500)
 
     example = "posekit predict hrnet_w32 photo.jpg --weights w32.pth --box 120,40,180,400 --out drawn.png"
@@ -200,21 +203,24 @@ def add_verbs(verbs: Any) -> None:
     one.add_argument("--bf16", action="store_true", help=BF16_HELP)
     one.add_argument("--compile", action="store_true", help=COMPILE_HELP)
     add_network_options(one)
+    add_builder_options(one)
 
     one = add_verb(verbs, "complexity", complexity, "parameters and multiply-adds", "posekit complexity hrnet_w32")
     one.add_argument("models", nargs="*", metavar="MODEL", help="names that posekit.list_models() gives")
-    one.add_argument("--convention", choices=("mac", "official", "mmcv", "transpose"), help="all, in JSON mac")
+    one.add_argument("--convention", choices=("mac", "official", "mmcv", "transpose"), help="one alone")
     one.add_argument("--layers", action="store_true", help="one line per module")
     one.add_argument("--published", action="store_true", help="every printed figure of the sources beside ours")
     one.add_argument("--figure", type=Path, metavar="PNG", help="with --published, also draw them")
     one.add_argument("--zoo", action="store_true", help="write the table of all networks, data/zoo.md")
     add_network_options(one, device=False)
+    add_builder_options(one)
 
     example = "posekit export hrnet_w32 w32.onnx --weights w32.pth --check"
     one = add_verb(verbs, "export", export, "write a network as an ONNX file", example)
     one.add_argument("model", help=MODEL_HELP)
     one.add_argument("out", type=Path, metavar="OUT", help="the file")
     one.add_argument("--weights", help=WEIGHTS_HELP)
-    one.add_argument("--num-keypoints", type=int, default=17)
+    one.add_argument("--num-keypoints", type=int, help="as our file of weights says, otherwise 17")
     one.add_argument("--check", action="store_true", help="run it in ONNX Runtime and compare with torch first")
     add_network_options(one, device=False)
+    add_builder_options(one)

@@ -15,6 +15,7 @@ from posekit.cli.common import (
     add_network_options,
     add_verb,
     dataset_of,
+    network_config,
     print_result,
     read_settings,
     refuse_model,
@@ -30,13 +31,13 @@ RECIPES = (
 def train(options: Arguments) -> int:
     from posekit import inference, training
 
-    recipe = _recipe(options)
-    refuse_model(options)
+    recipe, settings = _recipe(options)
+    refuse_model(options, settings, any_size=True)
     processes = inference.join(options.device)
     on_log = training.tensorboard(options.out) if options.tensorboard and processes.first else None
     people = dataset_of(options, "train", options.scenes)
     held_out = dataset_of(options, "val", options.scenes // 6 or 1)
-    model = _fresh_network(options, people.skeleton.num_keypoints, told=processes.first)
+    model = _fresh_network(options, settings, people.skeleton.num_keypoints, told=processes.first)
     result = training.fit(
         model, people, held_out, recipe, out_dir=options.out, seed=options.seed, device=options.device,
         resume=not options.restart, workers=options.workers, on_log=on_log,
@@ -51,28 +52,32 @@ def train(options: Arguments) -> int:
     return 0
 
 
-def _recipe(options: Arguments) -> Any:
-    """The recipe that was named, with the fields that were set."""
+def _recipe(options: Arguments) -> tuple[Any, dict[str, Any]]:
+    """The recipe that was named, with the fields that were set, and what was set of the network."""
     from posekit import training
+    from posekit.models import model_options
 
     recipe = getattr(training, options.recipe)()
-    settings = read_settings(options.set)
-    unknown = sorted(set(settings) - set(recipe.to_dict()))
+    settings, known = read_settings(options.set), model_options(options.model)
+    fields = list(recipe.to_dict())
+    unknown = sorted(set(settings) - set(fields) - set(known))
     if unknown:
-        raise UsageError(f"a recipe has no '{unknown[0]}'; it has {', '.join(recipe.to_dict())}")
+        network = f"{options.model} {', '.join(known)}" if known else f"{options.model} no options"
+        raise UsageError(f"a recipe has no '{unknown[0]}'; it has {', '.join(fields)}, and {network}")
+    of_network = {key: settings.pop(key) for key in known if key in settings}
     if {"epochs", "samples"} & set(settings):  # a run's length is one of the two; naming one drops the other
         settings = {"epochs": None, "samples": None, **settings}
-    return training.Recipe.from_dict({**recipe.to_dict(), **settings})
+    return training.Recipe.from_dict({**recipe.to_dict(), **settings}), of_network
 
 
-def _fresh_network(options: Arguments, num_keypoints: int, *, told: bool) -> Any:
+def _fresh_network(options: Arguments, settings: dict[str, Any], num_keypoints: int, *, told: bool) -> Any:
     """The network that was named, from its first weights."""
     import torch
 
     from posekit import create_model, load_weights
 
     torch.manual_seed(options.seed)
-    model = create_model(options.model, input_size=options.input_size, num_keypoints=num_keypoints)
+    model = create_model(options.model, **network_config(options, settings, num_keypoints, any_size=True))
     fields = read_settings(options.codec)
     known = [field.name for field in dataclasses.fields(model.codec)]
     unknown = sorted(set(fields) - set(known))
@@ -96,7 +101,13 @@ def add_verbs(verbs: Any) -> None:
     one.add_argument("model", help=MODEL_HELP)
     one.add_argument("--out", type=Path, required=True, help="folder of the run; an interrupted run goes on")
     one.add_argument("--recipe", default="quick_ce", choices=RECIPES)
-    one.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a field of the recipe")
+    one.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a field of the recipe, or an option of the network",
+    )
     one.add_argument("--codec", action="append", default=[], metavar="KEY=VALUE", help="a field of the network's codec")
     first = one.add_mutually_exclusive_group()
     first.add_argument("--init", type=Path, metavar="FILE", help="first weights of the backbone, e.g. from ImageNet")

@@ -56,8 +56,13 @@ def published_text(compared: Sequence[Compared]) -> str:
     return "\n".join(lines)
 
 
-def network_json(name: str, cost: Complexity, *, layers: bool = False) -> dict[str, Any]:
-    """A network's cost under one convention as plain values; ``layers`` adds one record per module."""
+def network_json(name: str, costs: dict[str, Complexity], *, layers: str = "") -> dict[str, Any]:
+    """A network's cost as plain values: the first convention's in full, and every one's count under ``conventions``.
+
+    Args:
+        layers: a convention; adds one record per module, counted so.
+    """
+    cost = next(iter(costs.values()))
     facts: dict[str, Any] = {
         "model": name,
         "input_size": list(cost.input_size),
@@ -69,6 +74,7 @@ def network_json(name: str, cost: Complexity, *, layers: bool = False) -> dict[s
         "params_unused": cost.params_unused,
         "count": cost.count,
         "giga": cost.giga,
+        "conventions": {convention: {"count": one.count, "giga": one.giga} for convention, one in costs.items()},
     }
     if layers:
         facts["layers"] = [
@@ -80,7 +86,7 @@ def network_json(name: str, cost: Complexity, *, layers: bool = False) -> dict[s
                 "count": layer.count,
                 "output_shape": list(layer.output_shape),
             }
-            for layer in cost.layers
+            for layer in costs[layers].layers
         ]
     return facts
 
