@@ -12,6 +12,7 @@ from posekit.data import Mannequin
 from posekit.experiments import environment, ledger
 from posekit.experiments.ablations.scoring import score_variants
 from posekit.experiments.ablations.weights import LIMIT
+from posekit.models import save_weights
 from posekit.models.catalog import WEIGHTS
 
 FILES = sorted(WEIGHTS.glob("*.safetensors"))
@@ -27,6 +28,16 @@ def test_every_file_is_small_and_names_its_command(path):
     facts = facts_of(path)
     assert path.stat().st_size <= LIMIT
     assert facts["command"].startswith(("posekit ", "python -m posekit."))
+
+
+def test_weight_files_can_be_read_by_others_and_leave_nothing_behind(tmp_path):
+    save_weights(create_model("tiny_dpn"), tmp_path / "a.safetensors")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    (tmp_path / "b.safetensors").mkdir()
+    with pytest.raises(OSError):
+        save_weights(create_model("tiny_dpn"), tmp_path / "b.safetensors")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors", "plain"]
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if "row" in facts_of(p)], ids=lambda path: path.stem)

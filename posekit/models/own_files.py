@@ -36,8 +36,14 @@ def save_weights(model: PoseModel, path: str | Path, *, metadata: Mapping[str, s
     facts = {**(metadata or {}), **own_facts(model)}
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, temporary, metadata=facts)
-    os.replace(temporary, path)
+    try:
+        temporary.touch()
+        readers = temporary.stat().st_mode  # safetensors would leave the file to its owner alone
+        save_file(tensors, temporary, metadata=facts)
+        temporary.chmod(readers)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

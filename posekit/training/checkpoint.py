@@ -43,7 +43,10 @@ def save_tensors(
     part = path.with_name(path.name + ".part")
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     try:
+        part.touch()
+        readers = part.stat().st_mode  # safetensors would leave the file to its owner alone
         save_file(plain, part, metadata={**(facts or {}), "posekit": json.dumps(meta)})
+        part.chmod(readers)
         with open(part, "rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
