@@ -38,6 +38,17 @@ def imagenet_resnet() -> dict[str, torch.Tensor]:
     return meta_model("simple_baseline_r50").backbone.state_dict() | meta_entries({"fc.weight": (1000, 2048)})
 
 
+def test_a_whole_networks_file_does_not_pass_for_a_backbone():
+    """HRNet's pose files share all but the head with the SR head's network."""
+    state = {
+        name.removeprefix("backbone.").removeprefix("head."): v
+        for name, v in meta_model("hrnet_w32").state_dict().items()
+    }
+    state = {name: torch.zeros(value.shape) for name, value in state.items()}
+    with pytest.raises(ModelError, match=r"no place in the network \(final_layer.weight, final_layer.bias\)"):
+        load_weights(create_model("hrnet_w32_sr"), state)
+
+
 @pytest.mark.parametrize(
     "name, options, file",
     [

@@ -235,6 +235,8 @@ def test_srpose_can_be_supervised_at_its_last_stage_alone():
         ({"name": "tiny_sr", "backbone": "vit"}, '"resnet", "hrnet", "transpose" or "hrformer"'),
         ({"name": "tiny_simcc", "backbone": "vit"}, '"resnet" or "hrnet"'),
         ({"name": "tiny_hrnet", "width": 0}, "at least one channel"),
+        ({"name": "tiny_hrnet", "width": 1.5}, r"at least one channel and whole ones, got width=1\.5"),
+        ({"name": "tiny_dpn", "modules": 1.5}, r"whole number of modules, 0 or more, not 1\.5"),
         ({"name": "tiny_hrnet", "num_keypoints": 0}, "at least one keypoint"),
         ({"name": "tiny_hrnet", "num_keypoints": 1.5}, r"a whole number, got num_keypoints=1\.5"),
         ({"name": "tiny_hrnet", "num_keypoints": "a"}, "a whole number, got num_keypoints='a'"),

@@ -47,7 +47,7 @@ DAMAGE = (  # what reading a file that was cut short, or that is something else,
     MemoryError,
 )
 RECOMPUTABLE = re.compile(r"(^|\.)(num_batches_tracked|relative_position_index|pos_embedding|linspace_[xy])$")
-CLASSIFIER = re.compile(r"^(fc|classifier|incre_modules|downsamp_modules|final_layer)\.")  # of ImageNet files
+CLASSIFIER = re.compile(r"^(fc|classifier|incre_modules|downsamp_modules|final_layer\.\d+)\.")  # of ImageNet files
 
 
 @dataclass(frozen=True)

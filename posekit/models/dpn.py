@@ -93,6 +93,8 @@ class DPN(nn.Module):
         self.conv1 = block_stage(Bottleneck, stem, stem, blocks)
         self.conv2 = conv2
         self.bridge = Bottleneck(4 * width, width) if bridge else nn.Identity()
+        if not is_whole(modules, 0):
+            raise ModelError(f"a DPN has a whole number of modules, 0 or more, not {modules!r}")
         self.dpm = nn.Sequential(*(dilation_module(width, schedule) for _ in range(modules)))
         init_kaiming(self)
 

@@ -260,8 +260,8 @@ def tiny_hrnet_trunk(
     width: int = 12,
 ) -> HighResolutionNet:
     """Three branches, modules (1, 2) of two blocks: small enough for a processor core."""
-    if width < 1:
-        raise ModelError(f"the finest branch needs at least one channel, got width={width}")
+    if not is_whole(width):
+        raise ModelError(f"the finest branch needs at least one channel and whole ones, got width={width!r}")
     trunk = hrnet(
         width,
         outputs=outputs,
