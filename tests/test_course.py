@@ -402,14 +402,19 @@ def test_runner_refuses_notebooks_without_parameters(old, new, says, tmp_path):
 
 
 def test_an_interrupted_run_leaves_nothing_half_written(tmp_path):
-    slow = changed("93_error.ipynb", tmp_path, "a = 1", "import time; time.sleep(60)")
+    begun = tmp_path / "begun"
+    cell = f"import pathlib, time; pathlib.Path({str(begun)!r}).touch(); time.sleep(60)"
+    slow = changed("93_error.ipynb", tmp_path, "a = 1", cell)
     code = (
         "import sys; from pathlib import Path; from posekit.course.runner import run_course; "
         "run_course([sys.argv[1]], out=Path(sys.argv[2]), figures=Path(sys.argv[3]))"
     )
     out = tmp_path / "out"
     process = subprocess.Popen([sys.executable, "-c", code, str(slow), str(out), str(tmp_path)], stderr=subprocess.PIPE)
-    time.sleep(4)
+    limit = time.perf_counter() + 60
+    while not begun.exists() and time.perf_counter() < limit:
+        time.sleep(0.05)
+    assert begun.exists()
     process.send_signal(signal.SIGINT)
     started = time.perf_counter()
     process.communicate(timeout=20)
