@@ -10,9 +10,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from posekit.experiments import ledger
+from posekit.experiments.ablations.analysis import paired
 from posekit.experiments.ablations.arm import TRAINING
 from posekit.experiments.ablations.definition import PROFILES, Arm
 from posekit.experiments.costs import CONVENTIONS, TABLES, Network, network_costs, read_table
@@ -178,16 +177,10 @@ def _recipes(profile: str) -> list[dict]:
 
 
 def _ours(seeds: Mapping[int, Row]) -> str:
-    from scipy import stats
-
     (*_, row) = seeds.values()
-    aps = np.array([run.metrics["AP"] for _, run in sorted(seeds.items())])
-    if len(aps) > 1:
-        half = float(stats.t.ppf(0.975, len(aps) - 1)) * aps.std(ddof=1) / len(aps) ** 0.5
-        low, high = aps.mean() - half, aps.mean() + half
-    else:
-        low, high = row.intervals["AP"]
+    over_seeds = paired([run.metrics["AP"] for run in seeds.values()])
+    low, high = (over_seeds.low, over_seeds.high) if len(seeds) > 1 else row.intervals["AP"]
     size = "x".join(map(str, row.config["input_size"]))
     names = ", ".join(map(str, sorted(seeds)))
     where = f"{row.scope.dataset}, {row.scope.profile}, {size}"
-    return f"{aps.mean():.1f} [{low:.1f}, {high:.1f}] {where}; training, seed{'s' * (len(aps) > 1)} {names}"
+    return f"{over_seeds.mean:.1f} [{low:.1f}, {high:.1f}] {where}; training, seed{'s' * (len(seeds) > 1)} {names}"

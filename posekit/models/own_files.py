@@ -24,26 +24,30 @@ def own_facts(model: PoseModel) -> dict[str, str]:
 def save_weights(model: PoseModel, path: str | Path, *, metadata: Mapping[str, str] | None = None) -> None:
     """Write a network's weights as safetensors, with what ``create_model`` needs to build it again inside.
 
-    The file is written under a temporary name and renamed.
-
     Args:
         metadata: more strings to keep, such as the run that made the weights.
     """
+    write_safetensors(path, model.state_dict(), {**(metadata or {}), **own_facts(model)})
+
+
+def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, whole or not at all: under the name with ".part" first, then renamed."""
     from safetensors.torch import save_file
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    facts = {**(metadata or {}), **own_facts(model)}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f"{path.name}.part")
     try:
-        temporary.touch()
-        readers = temporary.stat().st_mode  # safetensors would leave the file to its owner alone
-        save_file(tensors, temporary, metadata=facts)
-        temporary.chmod(readers)
-        os.replace(temporary, path)
+        part.touch()
+        readers = part.stat().st_mode  # safetensors would leave the file to its owner alone
+        plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        save_file(plain, part, metadata=dict(metadata))
+        part.chmod(readers)
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

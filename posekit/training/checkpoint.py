@@ -7,7 +7,6 @@ always stands for a whole file.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from posekit.models.own_files import write_safetensors
 
 Tensors = dict[str, torch.Tensor]
 
@@ -38,21 +39,10 @@ def save_tensors(
     Raises:
         TrainingError: the disk refuses; what stood under the name before is untouched.
     """
-    from safetensors.torch import save_file
-
-    part = path.with_name(path.name + ".part")
-    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     try:
-        part.touch()
-        readers = part.stat().st_mode  # safetensors would leave the file to its owner alone
-        save_file(plain, part, metadata={**(facts or {}), "posekit": json.dumps(meta)})
-        part.chmod(readers)
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        write_safetensors(path, tensors, {**(facts or {}), "posekit": json.dumps(meta)})
     except Exception as error:
         # safetensors raises its own type for a full disk; whatever it was, the old file still stands.
-        part.unlink(missing_ok=True)
         state = "the last good one is intact" if path.exists() else "there is none yet"
         raise TrainingError(f"cannot write the checkpoint {path} ({error}); {state}; free some space and resume") from (
             error

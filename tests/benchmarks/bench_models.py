@@ -2,8 +2,8 @@
 
 "Plain" is what published code does: float32, the default memory layout, batch norm by itself. Every way gets the same
 weights and pictures; outputs are compared before anything is timed. Training steps are taken in turn by
-processes of their own, one for each way, the last of them with memory in huge pages (an environment variable of the C
-library); memory is the peak of each after two steps, over what it held with the network built.
+processes of their own, one for each way; memory is the peak of each after two steps, over what it held with the network
+built.
 
     python tests/benchmarks/bench_models.py [--model hrnet_w32] [--batch 16] [--no-compile] [--no-forward] [--json FILE]
 """
@@ -11,7 +11,6 @@ library); memory is the peak of each after two steps, over what it held with the
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,6 @@ import posekit
 from posekit import inference
 
 PLAIN, BF16 = "plain (fp32, NCHW)", "bf16 + channels_last"
-HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # of no effect on other systems than Linux with glibc
 
 
 def build(name: str) -> Any:
@@ -114,12 +112,10 @@ class Apart:
     page by page. Beside another network it would find, or not find, blocks that the other one left.
     """
 
-    def __init__(self, name: str, batch: int, fast: bool, environment: dict[str, str] | None = None):
+    def __init__(self, name: str, batch: int, fast: bool):
         options = ["--model", name, "--batch", str(batch), "--steps-of", "fast" if fast else "plain"]
         command = [sys.executable, __file__, *options]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | (environment or {})
-        )
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(2):
             self()
         self.peak_mib = self.last["peak_mib"]
@@ -175,7 +171,6 @@ def main() -> None:
     steps = {
         PLAIN: Apart(name, batch, False),
         BF16: Apart(name, batch, True),
-        f"{BF16}, huge pages": Apart(name, batch, True, HUGE_PAGES),
     }
     training = interleave(steps, rounds=options.rounds)
     tables["training"] = report(f"{title}: training step", training, reference=PLAIN, per=batch, unit="picture")

@@ -107,7 +107,8 @@ def run_ablations(
         if write and (key, job.seed) not in recorded(folder):  # another sweep may have been quicker
             row = _training_row(job, key, name, result, profile, commit or head, speaks[key])
             ledger.append(folder, [row])
-            save_arrays(arrays_path(row, folder), draws[key][job.seed])
+            if draws[key][job.seed]:
+                save_arrays(arrays_path(row, folder), draws[key][job.seed])
         on_done(name, job.seed, result["metrics"])
 
     ordered = _by_ablation(ablations, profile, [job for _, _, job in jobs], names)
@@ -224,7 +225,7 @@ def _comparison(
         metrics=judged.metrics,
         intervals=judged.intervals,
         verdict=judged.verdict,
-        reason=f"{len(seeds)} paired seeds, AP in percent with 95 % intervals. {judged.reason}",
+        reason=f"{len(seeds)} paired seeds, in percent with 95 % intervals. {judged.reason}",
         cells=judged.cells,
         tolerance=1e-6,
         rests_on=rests_on,
