@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import multiprocessing
 import subprocess
 import sys
@@ -97,6 +98,10 @@ def test_unrun_claims_say_so(tmp_path):
     assert s03["pending"][0]["commands"] == ["posekit ablate srpose_head --profile quick"]
 
 
+RUNS = [make_row(seed) for seed in (0, 1)]
+RESTS_ON = tuple(row.digest for row in RUNS)
+
+
 def make_comparison(differences: dict[str, tuple[float, float, float]], **changes) -> Row:
     """A recorded comparison over five seeds: cell -> (mean, low, high), seen where the interval lies above zero."""
     words = {
@@ -106,7 +111,7 @@ def make_comparison(differences: dict[str, tuple[float, float, float]], **change
     verdict = words[min(words)] if len(set(words.values())) == 1 else OPEN
     return make_row(
         1, test="dpn_table3", claims=("D04",), kind="trained", scope=Scope("Mannequin, face", "quick", "tiny_dpn"),
-        config=config, config_hash=ledger.config_hash(config), verdict=verdict, rests_on=("a", "b"), intervals={},
+        config=config, config_hash=ledger.config_hash(config), verdict=verdict, rests_on=RESTS_ON, intervals={},
         reason="All of it at length.", metrics={f"detectable, {name}": 1.5 for name in differences},
         cells=tuple(Cell(n, m, words[n], "+1.3", (low, high)) for n, (m, low, high) in differences.items()), **changes,
     )  # fmt: skip
@@ -117,10 +122,8 @@ DIFFERENCES = {"a": (2.0, 1.0, 3.0), "b": (0.2, -1.0, 1.4), "c": (-2.0, -3.0, -1
 
 
 def test_a_comparison_of_many_cells_is_counted_in_the_list_and_taken_apart_on_request(tmp_path):
-    controlled = make_row(
-        3, test="distant_cue", claims=("D04",), kind="controlled", verdict="mechanism shown", cells=()
-    )
-    ledger.append(tmp_path, [controlled, make_comparison(DIFFERENCES)])
+    controlled = make_row(3, test="a_cue", claims=("D04",), kind="controlled", verdict="mechanism shown", cells=())
+    ledger.append(tmp_path, [*RUNS, controlled, make_comparison(DIFFERENCES)])
     (claim,) = (c for c in claims(folder=tmp_path) if c.id == "D04")
     listed, shown = format_claims([claim]), format_claims([claim], detail=True)
     assert "controlled: MECHANISM SHOWN" in listed
@@ -136,14 +139,72 @@ def test_a_comparison_of_many_cells_is_counted_in_the_list_and_taken_apart_on_re
     assert plain["by_kind"] == {"controlled": ["mechanism shown"], "trained": [OPEN]}
     trained = next(v for v in plain["verdicts"] if v["kind"] == "trained")
     assert (trained["cells_that_hold"], trained["seeds"], len(trained["cells"])) == (2, [1, 2, 3, 4, 5], 4)
-    assert trained["runs"][1:] == ["a", "b"]
+    assert trained["runs"][1:] == [row.digest for row in RUNS]
+
+
+def cue_row(test: str, seed: int, **metrics: float) -> Row:
+    """A recorded run of the distant cue or its control, with so many of the offsets answered by each scheme."""
+    if test.endswith("control"):
+        numbers = {f"accuracy, {name}": value for name, value in metrics.items()}
+    else:
+        numbers = {
+            f"{what}, {name}": value
+            for name, share in metrics.items()
+            for what, value in (("accuracy inside", 1.0), ("accuracy outside", 0.5), ("offsets answered", share))
+        }
+    experiment = EXPERIMENTS[test]
+    judged = experiment.judge(Measurement(numbers))
+    return make_row(
+        seed, test=test, claims=("D02", "D04"), kind="controlled", scope=Scope(experiment.dataset, "quick"),
+        metrics=numbers, intervals={}, verdict=judged.verdict, reason=judged.reason, cells=judged.cells,
+    )  # fmt: skip
+
+
+REACH = {"D=1": 0.05, "D=2": 0.05, "D=4": 0.04}
+
+
+def controlled(folder, claim: str):
+    (found,) = (line for line in lines(claims(folder=folder)) if line.claim.id == claim and line.kind == "controlled")
+    return found
+
+
+def test_the_seeds_of_a_controlled_test_speak_together(tmp_path):
+    """One line with means and intervals over seeds; each claim is asked its own question of the same runs."""
+    ledger.append(tmp_path, [cue_row("distant_cue", seed, **REACH, DPM=0.5 + 0.1 * seed) for seed in range(3)])
+    d02, d04 = controlled(tmp_path, "D02"), controlled(tmp_path, "D04")
+    assert (d02.verdict, d02.held, d02.seeds) == ("mechanism shown", (1, 1), 3)
+    assert (d04.verdict, d04.held) == ("mechanism not shown", (1, 2))  # D=2 does not lead the constants
+    ((cell,),) = d02.cells.values()
+    half = 4.302653 * 10 / 3**0.5  # Student's t with two degrees of freedom
+    assert cell.measured == pytest.approx(55) and cell.interval == pytest.approx((55 - half, 55 + half))
+    assert "Means over 3 seeds. Of the 1,680 offsets the networks answer D=1 5.0 %" in d02.judged.reason
+    assert "DPM 60.0 %" in d02.judged.reason
+
+
+def test_seeds_of_a_controlled_test_that_disagree_decide_nothing(tmp_path):
+    ledger.append(tmp_path, [cue_row("distant_cue", seed, **REACH, DPM=dpm) for seed, dpm in ((1, 0.6), (2, 0.05))])
+    found = controlled(tmp_path, "D02")
+    assert (found.verdict, found.held) == ("undecided", (0, 1))
+    assert "mechanism shown under seed 1, mechanism not shown under seed 2" in found.judged.reason
+
+
+@pytest.mark.parametrize(("worst", "verdict"), [(0.99, "mechanism shown"), (0.6, "undecided")])
+def test_an_effect_counts_only_beside_a_control_that_ties(tmp_path, worst, verdict):
+    ledger.append(tmp_path, [cue_row("distant_cue", 1, **REACH, DPM=0.6)])
+    ledger.append(tmp_path, [cue_row("distant_cue_control", 1, **{"D=1": 1.0, "DPM": worst})])
+    found = controlled(tmp_path, "D02")
+    assert found.verdict == verdict
+    assert found.held == (1, 1)  # the tie itself is no support
+    (shown,) = (entry for entry in claims_json([found.claim])[0]["verdicts"] if entry["kind"] == "controlled")
+    assert shown["controls"] == [row.digest for row in found.controls] and len(shown["controls"]) == 1
+    assert any(cell["name"].startswith("control: ") for cell in shown["cells"])
 
 
 def test_what_stands_is_the_newest_configuration(tmp_path):
     """Recorded again with another number of cells or seeds, a test speaks once."""
     older = make_comparison({"a": (2.0, 1.0, 3.0)})
     newer = make_comparison({"a": (0.2, -1.0, 1.4)}, config={"again": True}, commit="1" * 40)
-    ledger.append(tmp_path, [older, newer])
+    ledger.append(tmp_path, [*RUNS, older, newer])
     (claim,) = (c for c in claims(folder=tmp_path) if c.id == "D04")
     assert [row.digest for row in claim.verdicts] == [newer.digest]
     assert [line.verdict for line in lines([claim]) if line.kind == "trained"] == [OPEN]
@@ -222,9 +283,23 @@ def test_damage_is_found(tmp_path, damage, message):
 
 def test_a_run_is_recorded_once(tmp_path):
     ledger.append(tmp_path, [make_row(0)])
-    with pytest.raises(LedgerError, match="recorded already"):
-        ledger.append(tmp_path, [make_row(0, metrics={"error": 0.1})])
-    assert len(ledger.read(tmp_path)) == 1
+    for again in (make_row(0, metrics={"error": 0.1}), make_row(0, arm="another name")):
+        with pytest.raises(LedgerError, match="recorded already"):
+            ledger.append(tmp_path, [again])
+    other = make_row(0, commit="1" * 40)
+    assert ledger.append(tmp_path, [other, make_row(1)], once=True) == [make_row(1)]
+    assert ledger.append(tmp_path, [other]) == [other]
+    assert len(ledger.read(tmp_path)) == 3
+
+
+def test_the_runs_that_stand_twice_in_the_ledger_are_known_and_equal():
+    rows = ledger.read_file(environment.DATA / "ledger" / "training.jsonl")
+    twice: dict[tuple, list[Row]] = {}
+    for row in rows:
+        twice.setdefault((row.config_hash, row.seed, row.commit), []).append(row)
+    pairs = [group for group in twice.values() if len(group) > 1]
+    assert sorted(second.digest[:12] for _, second in pairs) == sorted(ledger.RECORDED_TWICE)
+    assert all(first.metrics == second.metrics for first, second in pairs)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +309,13 @@ def test_a_run_is_recorded_once(tmp_path):
         ({"claims": ()}, "no claim"),
         ({"verdict": "proved"}, "unknown verdict"),
         ({"metrics": {"error": float("nan")}}, "finite"),
-        ({"intervals": {"error": (1.0, 0.0)}}, "lower end"),
+        ({"metrics": {"error": "0.5"}}, "finite"),
+        ({"intervals": {"error": (1.0, 0.0)}}, "lower one first"),
+        ({"intervals": {"error": (-math.inf, 0.0)}}, "finite ends"),
+        ({"cells": (Cell("error, px", math.nan, "reproduced"),)}, "cell 'error, px' is nan"),
+        ({"seed": 1.5}, "the seed is 1.5"),
+        ({"wall_s": -1.0}, "wall_s is -1.0"),
+        ({"tolerance": -0.1}, "tolerance is -0.1"),
         ({"config": {"samples": 11}}, "hash does not match"),
     ],
 )
@@ -297,9 +378,49 @@ def test_verify_reruns_a_row_and_sees_a_difference(tmp_path, monkeypatch):
             "measure": lambda c, s: Measurement({k: v + 1 for k, v in other.measure(c, s).metrics.items()}),
         }
     )
-    monkeypatch.setattr(runner, "find", lambda name: drifted)
+    monkeypatch.setattr(runner, "find", lambda name, profile="quick": drifted)
     (changed,) = verify(1, seed_from="abc", folder=tmp_path)
     assert not changed.ok and changed.difference == pytest.approx(1)
+
+
+def test_verify_sees_a_verdict_that_does_not_follow_from_the_numbers(tmp_path):
+    (row,) = run("oks_scale", profile="smoke", seeds=[0])
+    assert row.verdict == "contradicted" and runner.follows(row)
+    for changes in ({"verdict": "reproduced"}, {"cells": (*row.cells, Cell("a cell", 99.0, "reproduced"))}):
+        forged = dataclasses.replace(row, **changes)
+        ledger.append(folder := tmp_path / forged.digest, [forged])
+        (seen,) = verify(1, seed_from="abc", folder=folder)
+        assert seen.difference == 0 and not seen.ok
+
+
+def test_every_recorded_verdict_follows_from_its_numbers():
+    standing = {row.digest: row for claim in claims() for row in (*claim.verdicts, *claim.controls)}
+    assert not [(row.test, row.seed) for row in standing.values() if not runner.follows(row)]
+
+
+def test_another_machine_may_differ_as_seeds_do_and_no_further():
+    spread = [make_row(seed, metrics={"AP": 40 + ap, "parameters": 1e5}, tolerance=15.0)
+              for seed, ap in enumerate((-0.6, 0.6, 0.0, -0.6, 0.6))]  # fmt: skip
+    allowed = runner.allowances(spread[0], spread)
+    assert allowed == pytest.approx({"AP": runner.SPREADS * 0.6, "parameters": 0.3})
+    assert runner.allowances(spread[0], spread[:2]) == {"AP": 15.0, "parameters": 15.0}
+    calm = [dataclasses.replace(row, config={"other": 1}, config_hash=ledger.config_hash({"other": 1}),
+                                metrics={"AP": 20.0, "parameters": 2e5}) for row in spread]  # fmt: skip
+    together = runner.allowances(calm[0], [*spread, *calm])["AP"]
+    assert together == pytest.approx(runner.SPREADS * 0.6 / 2**0.5)  # its own seeds were lucky to agree
+
+
+def test_a_damaged_folder_or_a_missing_run_ends_the_table_with_a_sentence(tmp_path):
+    with pytest.raises(LedgerError, match="no folder"):
+        claims(folder=tmp_path / "nowhere")
+    ledger.append(tmp_path, [make_comparison(DIFFERENCES)])
+    with pytest.raises(LedgerError, match=r"dpn_table3\.jsonl, seed 1: a run that this comparison rests on"):
+        claims(folder=tmp_path)
+    (tmp_path / "dpn_table3.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(LedgerError, match=r"dpn_table3\.jsonl: not text at byte 0"):
+        claims(folder=tmp_path)
+    with pytest.raises(LedgerError, match="posekit ablate runs it"):
+        run("dpn_table2")
 
 
 def test_the_rows_to_verify_follow_the_commit(tmp_path):

@@ -33,12 +33,21 @@ def claims_verify(options: Arguments) -> int:
 
     checked = verify(options.rows, folder=options.ledger)
     plain = [
-        {"test": one.row.test, "seed": one.row.seed, "ok": one.ok, "difference": one.difference, "allowed": one.allowed}
+        {
+            "test": one.row.test,
+            "seed": one.row.seed,
+            "ok": one.ok,
+            "metric": one.metric,
+            "difference": one.difference,
+            "allowed": one.allowed,
+            "verdict_follows": one.follows,
+        }
         for one in checked
     ]
     lines = [
-        f"{'ok' if p['ok'] else 'DIFFERS':<8} {p['test']}, seed {p['seed']}: by {p['difference']:.3g}, "
-        f"allowed {p['allowed']:g}"
+        f"{'ok' if p['ok'] else 'DIFFERS':<8} {p['test']}, seed {p['seed']}: {p['metric']} by {p['difference']:.3g}, "
+        f"allowed {p['allowed']:.3g}"
+        + ("" if p["verdict_follows"] else "; the verdict does not follow from the recorded numbers")
         for p in plain
     ]
     print_result(options, plain, "\n".join(lines) or "the ledger has no rows")

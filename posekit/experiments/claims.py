@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class Claim:
         published_file: rows of ``data/papers`` that hold the numbers: ``file.csv?column=a|b&column=c; file.csv``.
         parts: what each kind speaks to, where the source table says so ("cost").
         rows: the recorded runs with a verdict, newest last.
+        controls: recorded runs in which the mechanism of a controlled test is not needed.
     """
 
     id: str
@@ -41,6 +43,7 @@ class Claim:
     published_file: str
     parts: tuple[str, ...] = ()
     rows: tuple[Row, ...] = ()
+    controls: tuple[Row, ...] = ()
 
     @property
     def pending(self) -> tuple[str, ...]:
@@ -51,19 +54,29 @@ class Claim:
     @property
     def verdicts(self) -> tuple[Row, ...]:
         """What stands today: of each test and scope the newest configuration, and of each seed its newest row."""
-        config = {(row.test, row.scope): row.config_hash for row in self.rows}
-        standing = [row for row in self.rows if row.config_hash == config[row.test, row.scope]]
-        newest = {(row.test, row.scope, row.seed): row for row in standing}
-        return tuple(newest.values())
+        return _standing(self.rows)
+
+    def controls_of(self, test: str, profile: str) -> tuple[Row, ...]:
+        """What stands today of a control, by its name, in a profile."""
+        return _standing([row for row in self.controls if row.test == test and row.scope.profile == profile])
 
     @property
     def grouped(self) -> dict[tuple[str, Scope, str], tuple[Row, ...]]:
-        """Standing verdicts by test, scope and verdict; the rows of one group differ in their seed."""
+        """Standing verdicts by test, scope and verdict; the rows of one group differ in their seed.
+
+        The seeds of a controlled test are judged together, so they are one group whatever each says.
+        """
         groups: dict[tuple[str, Scope, str], tuple[Row, ...]] = {}
         for row in self.verdicts:
-            key = (row.test, row.scope, row.verdict or "")
+            key = (row.test, row.scope, "" if row.kind == "controlled" else row.verdict or "")
             groups[key] = (*groups.get(key, ()), row)
         return groups
+
+
+def _standing(rows: Sequence[Row]) -> tuple[Row, ...]:
+    config = {(row.test, row.scope): row.config_hash for row in rows}
+    standing = [row for row in rows if row.config_hash == config[row.test, row.scope]]
+    return tuple({(row.test, row.scope, row.seed): row for row in standing}.values())
 
 
 def claims(*, folder: Path | None = None, table: Path | None = None) -> list[Claim]:
@@ -77,24 +90,35 @@ def claims(*, folder: Path | None = None, table: Path | None = None) -> list[Cla
         LedgerError: a damaged table or ledger, or a ledger row for a claim that is not in the table.
     """
     table = table or DATA / "claims.csv"
+    if folder is not None and not Path(folder).is_dir():
+        raise LedgerError(f"{folder} is no folder; name the folder with the ledger's .jsonl files")
     found = _read_table(table)
     known = {claim.id for claim in found}
     rows = ledger.read(folder or DATA / "ledger")
+    digests = {row.digest for row in rows}
     for row in rows:
+        if not digests.issuperset(row.rests_on):
+            raise LedgerError(
+                f"{row.test}.jsonl, seed {row.seed}: a run that this comparison rests on is not in the ledger; restore "
+                "its file from version control"
+            )
         for name in row.claims:
             if name not in known:
                 raise LedgerError(
                     f"{row.test}.jsonl names claim {name}, which {table.name} does not have; add it there"
                 )
+    # A control says that arms tie where they should: that is a verdict on the experiment, not on the claim.
+    judged = [row for row in rows if row.verdict]
+    decide = [row for row in judged if not row.test.endswith(CONTROL)]
+    controls = [row for row in judged if row.test.endswith(CONTROL)]
     return [
-        dataclasses.replace(c, rows=tuple(row for row in rows if c.id in row.claims and _decides(row))) for c in found
+        dataclasses.replace(
+            claim,
+            rows=tuple(row for row in decide if claim.id in row.claims),
+            controls=tuple(row for row in controls if claim.id in row.claims),
+        )
+        for claim in found
     ]
-
-
-def _decides(row: Row) -> bool:
-    """Whether a row has a verdict on its claims. A control says that arms tie where they should: that is a verdict on
-    the experiment."""
-    return bool(row.verdict) and not row.test.endswith(CONTROL)
 
 
 def published_rows(claim: Claim) -> list[dict[str, str]]:
@@ -141,7 +165,7 @@ def _read_table(path: Path) -> list[Claim]:
         if any(claim.id == record["id"] for claim in found):
             raise LedgerError(f"{path.name}, line {number}: claim {record['id']} stands twice; give it one row")
         texts = {name: value for name, value in record.items() if name != "kinds"}
-        found.append(Claim(**texts, kinds=kinds, parts=parts, rows=()))
+        found.append(Claim(**texts, kinds=kinds, parts=parts, rows=(), controls=()))
     return found
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from posekit.experiments.controlled import control
-from posekit.experiments.ledger import Cell
+from posekit.experiments.controlled import NOT_SHOWN, SHOWN, cell, control
 from posekit.experiments.runner import Experiment, Judgement, Measurement
 from posekit.experiments.tasks import distant_cue
 
@@ -46,25 +45,33 @@ def _measure_cue(config: Mapping[str, Any], seed: int) -> Measurement:
 
 
 def _judge_reach(measurement: Measurement) -> Judgement:
+    """The pyramid reaches further than any constant dilation, and no network further than its taps (D02)."""
+    return _judge_schemes(measurement, constants=False)
+
+
+def _judge_constants(measurement: Measurement) -> Judgement:
+    """The same, and of the constant dilations 2 reaches furthest (D04)."""
+    return _judge_schemes(measurement, constants=True)
+
+
+def _judge_schemes(measurement: Measurement, *, constants: bool) -> Judgement:
     m = measurement.metrics
     names = [name.removeprefix("accuracy inside, ") for name in m if name.startswith("accuracy inside")]
     answered = {name: 100 * m[f"offsets answered, {name}"] for name in names}
     blind = max(m[f"accuracy outside, {name}"] for name in names)
     constant = {name: share for name, share in answered.items() if name != "DPM"}
     ahead = answered["DPM"] - max(constant.values())
-    shown = "mechanism shown" if ahead > 10 and blind < CHANCE else "mechanism not shown"
-    rest = max(share for name, share in constant.items() if name != "D=2")
-    second = "mechanism shown" if answered["D=2"] - rest > 1 else "mechanism not shown"
+    lead = answered["D=2"] - max(share for name, share in constant.items() if name != "D=2")
+    cells = [cell("offsets answered, DPM minus the best constant, %", ahead, ahead > 10 and blind < CHANCE)]
+    if constants:
+        cells.append(cell("offsets answered, D=2 minus the next constant, %", lead, lead > 1))
     return Judgement(
-        shown,
+        SHOWN if all(one.verdict == SHOWN for one in cells) else NOT_SHOWN,
         "Of the 1,680 offsets the networks answer "
         + ", ".join(f"{name} {share:.1f} %" for name, share in answered.items())
-        + f"; beyond its own taps every one of them guesses (at most {100 * blind:.0f} % right). "
-        f"D=2 {'leads' if second == 'mechanism shown' else 'does not lead'} the other constants.",
-        (
-            Cell("offsets answered, DPM minus the best constant, %", ahead, shown),
-            Cell("offsets answered, D=2 minus the next constant, %", answered["D=2"] - rest, second),
-        ),
+        + f"; beyond its own taps every one of them guesses (at most {100 * blind:.0f} % right)."
+        + (f" D=2 {'leads' if lead > 1 else 'does not lead'} the other constants." if constants else ""),
+        tuple(cells),
     )
 
 
@@ -72,20 +79,15 @@ def _judge_order(measurement: Measurement) -> Judgement:
     m = measurement.metrics
     ahead = 100 * (m["accuracy inside, DPM"] - m["accuracy inside, reversed"])
     late = 100 * (m["training until learned, DPM"] - m["training until learned, reversed"])
-    word = "mechanism shown" if ahead > 2 else "mechanism not shown"
     return Judgement(
-        word,
+        SHOWN if ahead > 2 else NOT_SHOWN,
         f"Both orders reach the same offsets; inside, DPM is right {100 * m['accuracy inside, DPM']:.1f} % of the "
         f"time and reversed {100 * m['accuracy inside, reversed']:.1f} %. DPM needs "
         f"{100 * m['training until learned, DPM']:.0f} % of the training to learn it, reversed "
         f"{100 * m['training until learned, reversed']:.0f} %.",
         (
-            Cell("accuracy inside, DPM minus reversed, %", ahead, word, "+0.3 to +1.6 AP"),
-            Cell(
-                "training until learned, DPM minus reversed, %",
-                late,
-                "mechanism shown" if late < 0 else "mechanism not shown",
-            ),
+            cell("accuracy inside, DPM minus reversed, %", ahead, ahead > 2, "+0.3 to +1.6 AP"),
+            cell("training until learned, DPM minus reversed, %", late, late < 0),
         ),
     )
 
@@ -132,6 +134,8 @@ DISTANT_CUE = Experiment(
     profiles=_cue_profiles(("D=1", "D=2", "D=4", "D=8", "DPM")),
     measure=_measure_cue,
     judge=_judge_reach,
+    by_claim={"D04": _judge_constants},
+    control="distant_cue_control",
     tolerance=0.3,
     network="four dilated layers, 37 k",
 )
@@ -145,6 +149,7 @@ DISTANT_CUE_ORDER = Experiment(
     profiles=_cue_profiles(("DPM", "reversed")),
     measure=_measure_cue,
     judge=_judge_order,
+    control="distant_cue_control",
     tolerance=0.5,
     network="four dilated layers, 37 k",
 )

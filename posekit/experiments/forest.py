@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from posekit.experiments.ledger import KINDS, NOT_RUN, REPRODUCED_UNDER, Cell
-from posekit.experiments.summary import NOT_HERE, Line
+from posekit.experiments.summary import NOT_HERE, Line, is_control
 from posekit.viz import COLOURS, GRID, INK, MUTED
 
 # Colour says which way a verdict falls, shape what kind of evidence it is: neither is needed to read the other.
@@ -25,6 +25,7 @@ LOOKS = {
     NOT_RUN: ("o", MUTED, "none"),
     NOT_HERE: ("_", MUTED, MUTED),
 }  # word -> marker, edge, face
+TIED, NOT_TIED = ("d", MUTED, "none"), ("d", RED, RED)  # a control's marks: it says nothing about the claim itself
 
 
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
@@ -147,6 +148,10 @@ def look(verdict: str) -> tuple[str, str, str]:
     return LOOKS["reproduced" if verdict.startswith(REPRODUCED_UNDER) else verdict]
 
 
+def _control(cell: Cell) -> tuple[str, str, str]:
+    return TIED if cell.verdict == "seen" else NOT_TIED
+
+
 def _text(ax: Any, x: float, row: float, text: str, **look: Any) -> None:
     """Text beside the axis: ``x`` in its widths, ``row`` counted from the top."""
     look = {"color": INK, "fontsize": 7.5, **look}
@@ -165,10 +170,10 @@ def _draw_line(ax: Any, line: Line, top: float) -> None:
             transform=ax.get_yaxis_transform(), clip_on=False)  # fmt: skip
     _text(ax, 1.075, top, _words(line))
     cells = points_of(line)
-    for i, (_, seeds) in enumerate(cells.items()):
+    for i, (name, seeds) in enumerate(cells.items()):
         y = top + height * (i + 0.5) / len(cells)
         for cell in seeds:
-            marker, edge, face = look(cell.verdict)
+            marker, edge, face = _control(cell) if is_control(name) else look(cell.verdict)
             if cell.interval:
                 ax.plot(cell.interval, (y, y), color=edge, linestyle="-", linewidth=1.1, marker="")
             ax.plot(cell.measured, y, marker=marker, color=edge, markerfacecolor=face, markersize=3.6, linestyle="")
@@ -196,5 +201,8 @@ def _legend(figure: Any, ax: Any, *, inches: float) -> None:
         ax.plot([], [], marker=marker, color=edge, markerfacecolor=face, markersize=5, linestyle="", label=word)[0]
         for word, (marker, edge, face) in LOOKS.items()
     ]
+    marker, edge, face = TIED
+    handles += ax.plot([], [], marker=marker, color=edge, markerfacecolor=face, markersize=5, linestyle="",
+                       label="control: must tie")  # fmt: skip
     handles += ax.plot([], [], marker="|", color=INK, markersize=7, linestyle="", label="published, on real pictures")
     figure.legend(handles=handles, loc="upper left", ncols=6, fontsize=7.4, bbox_to_anchor=(0.0, 1 - 0.36 / inches))

@@ -121,7 +121,9 @@ def run_arm(
         command = (
             f"python -m posekit.experiments.left_right --profile {profile} --arms {arm} --seeds {seed} --weights FILE"
         )
-        save_weights(net, weights, metadata={"command": command, "run": json.dumps(asdict(made))})
+        percent = {"AP": round(100 * made.metrics["AP"], 2), "mean OKS": round(100 * made.metrics["mean_oks"], 2)}
+        facts = {"command": command, "seed": str(made.seed), "metrics": json.dumps(percent)}
+        save_weights(net, weights, metadata={**facts, "run": json.dumps(asdict(made))})
     return made
 
 

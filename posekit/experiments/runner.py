@@ -17,6 +17,7 @@ from posekit.experiments import environment, ledger
 from posekit.experiments.ledger import Cell, LedgerError, Row, Scope
 
 LONGEST = 600.0  # seconds of a run that verification repeats
+SPREADS = 6.0  # standard deviations over seeds by which a run of luck may differ on another machine
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Experiment:
         profiles: configuration per profile, plain JSON values.
         measure: (configuration, seed) -> numbers.
         judge: measurement -> verdict; sees nothing else.
+        by_claim: judges of claims that ask the same runs something else.
+        control: the test in which the mechanism is not needed, where that is a test of its own.
         tolerance: by which any metric may differ in a rerun elsewhere.
         packages: whose versions matter, besides torch and numpy.
         network: of the scope.
@@ -69,19 +72,31 @@ class Experiment:
     tolerance: float
     packages: tuple[str, ...] = ()
     network: str = "none"
+    by_claim: Mapping[str, Callable[[Measurement], Judgement]] = field(default_factory=dict)
+    control: str = ""
 
 
 @dataclass(frozen=True)
 class Verified:
-    """A recorded row beside its rerun: the largest difference of any metric, and what was allowed."""
+    """A recorded row beside its rerun.
+
+    Attributes:
+        row: as recorded.
+        metric: the one that comes closest to what is allowed, or goes furthest beyond it.
+        difference: of that metric.
+        allowed: for that metric.
+        follows: whether the verdict and the cells follow from the row's own numbers.
+    """
 
     row: Row
+    metric: str
     difference: float
     allowed: float
+    follows: bool
 
     @property
     def ok(self) -> bool:
-        return self.difference <= self.allowed
+        return self.difference <= self.allowed and self.follows
 
 
 def run(
@@ -105,6 +120,8 @@ def run(
         LedgerError: unknown test or profile, nothing to run, uncommitted code, or a run recorded before.
     """
     experiment = find(experiment)
+    if not experiment.profiles:
+        raise LedgerError(f"test '{experiment.name}' is made of training runs; posekit ablate runs it")
     if profile not in experiment.profiles:
         raise LedgerError(
             f"test '{experiment.name}' has no profile '{profile}'; it has {', '.join(experiment.profiles)}"
@@ -137,10 +154,10 @@ def arrays_of(row: Row, *, folder: Path | None = None) -> dict[str, np.ndarray]:
 
 
 def verify(rows: int = 3, *, seed_from: str | None = None, folder: Path | None = None) -> list[Verified]:
-    """Rerun some standing rows and compare every metric with what was recorded.
+    """Rerun some standing rows and compare every metric with what was recorded; judge the recorded numbers again.
 
-    Equal versions and hardware must give equal numbers; elsewhere the row's own tolerance holds. Rows of a device
-    that is not here, and those that took longer than ``LONGEST``, are never picked.
+    Equal versions and hardware must give equal numbers; elsewhere see :func:`allowances`. Rows of a device that is not
+    here, and those that took longer than ``LONGEST``, are never picked.
 
     Args:
         rows: how many; fewer when the ledger is shorter.
@@ -160,7 +177,7 @@ def verify(rows: int = 3, *, seed_from: str | None = None, folder: Path | None =
     order = sorted(
         filter(_repeatable, recorded.values()), key=lambda row: hashlib.sha256((text + row.digest).encode()).digest()
     )
-    return [rerun(row) for row in order[:rows]]
+    return [rerun(row, rows_there) for row in order[:rows]]
 
 
 def _repeatable(row: Row) -> bool:
@@ -169,9 +186,13 @@ def _repeatable(row: Row) -> bool:
     return there and row.wall_s <= LONGEST
 
 
-def rerun(row: Row) -> Verified:
-    """Run a recorded row's configuration and seed again."""
-    experiment = find(row.test)
+def rerun(row: Row, recorded: Sequence[Row] = ()) -> Verified:
+    """Run a recorded row's configuration and seed again.
+
+    Args:
+        recorded: the ledger it stands in, for :func:`allowances`.
+    """
+    experiment = find(row.test, profile=row.scope.profile)
     metrics = experiment.measure(row.config, row.seed).metrics
     if set(metrics) != set(row.metrics):
         odd = sorted(set(metrics) ^ set(row.metrics))[0]
@@ -179,12 +200,47 @@ def rerun(row: Row) -> Verified:
     same = environment.versions(experiment.packages) == dict(row.versions) and environment.hardware(
         str(row.hardware["device"])
     ) == dict(row.hardware)
-    difference = max((abs(metrics[name] - row.metrics[name]) for name in metrics), default=0.0)
-    return Verified(row, difference, 0.0 if same else row.tolerance)
+    allowed = dict.fromkeys(metrics, 0.0) if same else allowances(row, recorded)
+    differences = {name: abs(value - row.metrics[name]) for name, value in metrics.items()}
+    worst = max(differences, key=lambda name: (differences[name] - allowed[name], differences[name]))
+    return Verified(row, worst, differences[worst], allowed[worst], follows(row))
 
 
-def find(experiment: Experiment | str) -> Experiment:
-    """An experiment by name."""
+def allowances(row: Row, recorded: Sequence[Row]) -> dict[str, float]:
+    """How far each metric of a row may lie from a rerun on another machine or with other versions.
+
+    There a trained network is as good as another seed, so the spread over seeds is the measure: ``SPREADS`` standard
+    deviations, of the row's own configuration or of all configurations of its test together, whichever is larger. It
+    is never more than the row's tolerance, nor less than a fiftieth of it. With fewer than three seeds, the tolerance.
+    """
+    seeds: dict[str, list[Row]] = {}
+    for other in recorded:
+        if other.test == row.test and set(other.metrics) == set(row.metrics):
+            seeds.setdefault(other.config_hash, []).append(other)
+    groups = [group for group in seeds.values() if len(group) > 2]
+    if len(seeds.get(row.config_hash, [])) < 3:
+        return dict.fromkeys(row.metrics, row.tolerance)
+    allowed = {}
+    for name in row.metrics:
+        spreads = {g[0].config_hash: float(np.std([one.metrics[name] for one in g], ddof=1)) for g in groups}
+        spread = max(spreads[row.config_hash], float(np.sqrt(np.mean(np.square(list(spreads.values()))))))
+        allowed[name] = float(np.clip(SPREADS * spread, row.tolerance / 50, row.tolerance))
+    return allowed
+
+
+def follows(row: Row) -> bool:
+    """Whether a row's verdict and every cell are what its test says, to any of its claims, of the row's own numbers."""
+    if row.verdict is None:
+        return not row.cells
+    experiment = find(row.test, profile=row.scope.profile)
+    numbers = Measurement(row.metrics, row.intervals)
+    judged = experiment.judge(numbers)
+    cells = {*judged.cells, *(cell for judge in experiment.by_claim.values() for cell in judge(numbers).cells)}
+    return judged.verdict == row.verdict and set(judged.cells) <= set(row.cells) <= cells
+
+
+def find(experiment: Experiment | str, *, profile: str = "quick") -> Experiment:
+    """An experiment by name; a comparison of trained networks is judged as its profile asks."""
     if isinstance(experiment, Experiment):
         return experiment
     from posekit.experiments.catalogue import EXPERIMENTS
@@ -199,7 +255,7 @@ def find(experiment: Experiment | str) -> Experiment:
         return TRAINING
     if experiment not in ABLATIONS:
         raise LedgerError(f"no test is called '{experiment}'; there are {', '.join(EXPERIMENTS)}")
-    return comparison(ABLATIONS[experiment])
+    return comparison(ABLATIONS[experiment], profile)
 
 
 def arrays_path(row: Row, folder: Path) -> Path:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from posekit.experiments import paper
 from posekit.experiments.claims import Claim
 from posekit.experiments.ledger import KINDS, NOT_RUN, REPRODUCED_UNDER, VERDICTS, Cell, Row
+from posekit.experiments.runner import Judgement
 
 NOT_HERE = "not testable here"
 Way = Literal["for", "against", "open", "absent"]
@@ -33,6 +34,8 @@ class Line:
         verdict: the ledger's word; without rows "not run yet", or "not testable here" where the data are missing.
         rows: runs of one test and scope with this verdict; they differ in their seed.
         commands: what runs it, as typed in a shell.
+        controls: runs in which the mechanism is not needed, where those are a test of their own.
+        judged: of a controlled test, what its seeds and controls say together; the verdict is its.
     """
 
     claim: Claim
@@ -40,6 +43,8 @@ class Line:
     verdict: str
     rows: tuple[Row, ...] = ()
     commands: tuple[str, ...] = ()
+    controls: tuple[Row, ...] = ()
+    judged: Judgement | None = None
 
     @property
     def way(self) -> Way:
@@ -53,7 +58,9 @@ class Line:
 
     @property
     def cells(self) -> dict[str, tuple[Cell, ...]]:
-        """Cells by name, one for each row."""
+        """Cells by name, one for each row, or one for all where the rows are judged together."""
+        if self.judged:
+            return {cell.name: (cell,) for cell in self.judged.cells}
         found: dict[str, tuple[Cell, ...]] = {}
         for row in self.rows:
             for cell in row.cells:
@@ -62,8 +69,8 @@ class Line:
 
     @property
     def held(self) -> tuple[int, int]:
-        """How many cells hold under every seed, and how many there are."""
-        cells = self.cells.values()
+        """How many cells hold under every seed, and how many there are; a control's tie is no support."""
+        cells = [seeds for name, seeds in self.cells.items() if not is_control(name)]
         return sum(all(way(cell.verdict) == "for" for cell in seeds) for seeds in cells), len(cells)
 
     @property
@@ -82,6 +89,11 @@ class Line:
         return self.verdict + (f" ({held} of {cells})" if cells > 1 else "")
 
 
+def is_control(name: str) -> bool:
+    """Whether a cell compares arms where the mechanism is not needed, so that they must tie."""
+    return name.startswith("control: ")
+
+
 def way(verdict: str) -> Way:
     """Which way a verdict falls; ``KeyError`` for a word that the ledger does not know."""
     return "for" if verdict.startswith(REPRODUCED_UNDER) else _WAYS[verdict]
@@ -89,18 +101,32 @@ def way(verdict: str) -> Way:
 
 def lines(claims: Sequence[Claim]) -> list[Line]:
     """Every test of every claim in the order of the claims and their kinds; what was not run stands there too."""
+    from posekit.experiments.catalogue import EXPERIMENTS
+
     runs = commands()
     found: list[Line] = []
     for claim in claims:
         for kind in sorted({*claim.kinds, *(row.kind for row in claim.rows)}, key=KINDS.index):
             for (test, _, verdict), rows in claim.grouped.items():
-                if rows[0].kind == kind:
-                    found.append(Line(claim, kind, verdict, rows, (runs.get(test, ""),)))
+                if kind == "controlled" == rows[0].kind and test in EXPERIMENTS:
+                    found.append(_controlled(claim, rows, runs[test]))
+                elif rows[0].kind == kind:
+                    found.append(Line(claim, kind, verdict or rows[0].verdict or "", rows, (runs.get(test, ""),)))
             if kind in claim.pending and kind == "paper":
                 found.append(Line(claim, kind, NOT_HERE, (), paper.COMMANDS[claim.id]))
             elif kind in claim.pending:
                 found.append(Line(claim, kind, NOT_RUN, (), _tests_of(claim, kind, runs)))
     return found
+
+
+def _controlled(claim: Claim, rows: tuple[Row, ...], command: str) -> Line:
+    from posekit.experiments.catalogue import EXPERIMENTS
+    from posekit.experiments.pooled import pool
+
+    name = EXPERIMENTS[rows[0].test].control
+    controls = claim.controls_of(name, rows[0].scope.profile) if name else ()
+    judged = pool(rows, claim.id, controls)
+    return Line(claim, "controlled", judged.verdict, rows, (command,), controls, judged)
 
 
 def commands() -> dict[str, str]:
@@ -155,6 +181,10 @@ def _sentence(line: Line) -> str:
         return f"{line.kind}: {line.verdict}"
     head = f"{line.kind}: {line.verdict.upper()} [{line.scope}]"
     row, (held, cells) = line.rows[0], line.held
+    if line.judged:
+        return f"{head} {line.judged.reason}"
+    if len(line.rows) > 1:
+        return f"{head} Seed {row.seed}: {row.reason}"
     if not row.rests_on or cells <= _LONG:
         return f"{head} {row.reason}"
     against = sum(way(cell.verdict) == "against" for cell in row.cells)
@@ -187,8 +217,13 @@ def verdict_counts(claims: Sequence[Claim]) -> dict[str, int]:
 
 def interval_count(claims: Sequence[Claim]) -> int:
     """How many 95 % intervals the standing verdicts rest on; one in twenty misses by chance alone."""
-    rows = {row.digest: row for claim in claims for row in claim.verdicts}
-    return sum(cell.interval is not None for row in rows.values() for cell in row.cells)
+    found = {
+        (line.rows[0].test, line.rows[0].scope, name): [cell.interval for cell in cells]
+        for line in lines(claims)
+        if line.rows
+        for name, cells in line.cells.items()
+    }
+    return sum(ends is not None for cells in found.values() for ends in cells)
 
 
 def claims_json(claims: Sequence[Claim]) -> list[dict[str, Any]]:
@@ -211,7 +246,7 @@ def _claim_json(claim: Claim, own: Sequence[Line]) -> dict[str, Any]:
         "published_file": claim.published_file,
         "verdict": sorted({line.verdict for line in own if line.rows}) or sorted({line.verdict for line in own}),
         "by_kind": {kind: sorted(set(words)) for kind, words in by_kind.items()},
-        "verdicts": [_verdict_json(row, line) for line in own for row in line.rows],
+        "verdicts": [_verdict_json(rows, line) for line in own for rows in _stated(line)],
         "pending": [
             {"kind": line.kind, "verdict": line.verdict, "commands": list(line.commands)}
             for line in own
@@ -220,20 +255,27 @@ def _claim_json(claim: Claim, own: Sequence[Line]) -> dict[str, Any]:
     }
 
 
-def _verdict_json(row: Row, line: Line) -> dict[str, Any]:
+def _stated(line: Line) -> list[tuple[Row, ...]]:
+    """The rows that have a verdict together: all of a controlled test's seeds, each run of another."""
+    return [line.rows] if line.judged else [(row,) for row in line.rows]
+
+
+def _verdict_json(rows: Sequence[Row], line: Line) -> dict[str, Any]:
     held, cells = line.held
+    row = rows[-1]
     return {
         "test": row.test,
         "kind": row.kind,
-        "verdict": row.verdict,
-        "reason": row.reason,
+        "verdict": line.verdict,
+        "reason": line.judged.reason if line.judged else row.reason,
         "scope": dataclasses.asdict(row.scope),
-        "cells": [dataclasses.asdict(cell) for cell in row.cells],
+        "cells": [dataclasses.asdict(cell) for cell in (line.judged or row).cells],
         "cells_that_hold": held if cells else None,
-        "seed": row.seed,
-        "seeds": list(row.config["seeds"]) if row.rests_on else [row.seed],
+        "seed": rows[0].seed,
+        "seeds": list(row.config["seeds"]) if row.rests_on else [one.seed for one in rows],
         "config_hash": row.config_hash,
         "commit": row.commit,
-        "runs": [row.digest, *row.rests_on],
+        "runs": [digest for one in rows for digest in (one.digest, *one.rests_on)],
+        "controls": [control.digest for control in line.controls],
         "command": line.commands[0] if line.commands else "",
     }

@@ -11,6 +11,7 @@ import numpy as np
 
 from posekit.experiments.ablations.definition import PROFILES, Ablation, Contrast
 from posekit.experiments.ledger import Cell
+from posekit.experiments.runner import Judgement, Measurement
 
 POWER = 0.8
 Runs = Mapping[str, Mapping[int, Mapping[str, float]]]
@@ -87,26 +88,35 @@ def judge(ablation: Ablation, runs: Runs, profile: str, *, draws: Draws | None =
         draws: resampled scores by arm, seed and metric, for the intervals over pictures; contrasts of which some are
             missing have none.
     """
-    yes, no, open_ = WORDS[PROFILES[profile].reduced]
-    cells: list[Cell] = []
     sentences: list[str] = []
     metrics: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
     for contrast in ablation.contrasts_of(profile):
         found = paired(contrast_values(contrast, runs))
-        word = yes if found.low + contrast.margin > 0 else no if found.high + contrast.margin < 0 else open_
         intervals[contrast.name] = (found.low, found.high)
         over_pictures = pictures(contrast, draws or {})
         if over_pictures is not None:
             intervals[f"{contrast.name}, over pictures"] = over_pictures
-        cells.append(Cell(contrast.name, found.mean, word, contrast.published, (found.low, found.high)))
         metrics |= {contrast.name: found.mean, f"detectable, {contrast.name}": found.detectable}
         metrics |= _beside(contrast, runs)
-        sentences.append(_sentence(contrast, found, over_pictures, runs, open_=word == open_))
+        sentences.append(_sentence(contrast, found, over_pictures, runs))
+    judgement = judge_numbers(ablation, profile, Measurement(metrics, intervals))
+    reason = judgement.reason + "; ".join(sentences) + "."
+    return Judged(judgement.verdict, reason, judgement.cells, metrics, intervals)
+
+
+def judge_numbers(ablation: Ablation, profile: str, measurement: Measurement) -> Judgement:
+    """The verdict and cells that follow from means and intervals alone; its reason is the count of cells."""
+    yes, no, open_ = WORDS[PROFILES[profile].reduced]
+    cells: list[Cell] = []
+    for contrast in ablation.contrasts_of(profile):
+        low, high = measurement.intervals[contrast.name]
+        word = yes if low + contrast.margin > 0 else no if high + contrast.margin < 0 else open_
+        cells.append(Cell(contrast.name, measurement.metrics[contrast.name], word, contrast.published, (low, high)))
     words = [cell.verdict for cell in cells]
     verdict = yes if all(w == yes for w in words) else no if all(w == no for w in words) else open_
     count = f"{words.count(yes)} of {len(words)} {yes}, {words.count(no)} {no}. " if len(words) > 1 else ""
-    return Judged(verdict, count + "; ".join(sentences) + ".", tuple(cells), metrics, intervals)
+    return Judgement(verdict, count, tuple(cells))
 
 
 def pictures(contrast: Contrast, draws: Draws) -> tuple[float, float] | None:
@@ -127,15 +137,14 @@ def pictures(contrast: Contrast, draws: Draws) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def _sentence(
-    contrast: Contrast, found: Paired, over_pictures: tuple[float, float] | None, runs: Runs, *, open_: bool
-) -> str:
+def _sentence(contrast: Contrast, found: Paired, over_pictures: tuple[float, float] | None, runs: Runs) -> str:
     text = f"{contrast.name}: {found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
     if over_pictures is not None:
         text += " over seeds, [{:+.1f}, {:+.1f}] over pictures".format(*over_pictures)
     if contrast.margin:
         text += f", within a margin of {contrast.margin:g}{_economy(contrast, runs)}"
-    return text + (f" ({found.detectable:.1f} would have been seen)" if open_ else "")
+    open_ = found.low + contrast.margin <= 0 <= found.high + contrast.margin
+    return text + (f" ({found.detectable:.1f} would have been seen)" if open_ and found.detectable > 0 else "")
 
 
 def _economy(contrast: Contrast, runs: Runs) -> str:

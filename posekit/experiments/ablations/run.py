@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import numpy as np
 
 from posekit.experiments import environment, ledger
 from posekit.experiments.ablations import frozen
-from posekit.experiments.ablations.analysis import judge
+from posekit.experiments.ablations.analysis import judge, judge_numbers
 from posekit.experiments.ablations.arm import TRAINING, draws_of
 from posekit.experiments.ablations.definition import CONFIRM, LOOK, PROFILES, Ablation
 from posekit.experiments.ablations.sweep import Backend, Job, sweep
 from posekit.experiments.ledger import LedgerError, Row, Scope
-from posekit.experiments.runner import Experiment, Judgement, Measurement, arrays_of, arrays_path, save_arrays
+from posekit.experiments.runner import Experiment, Measurement, arrays_of, arrays_path, save_arrays
 
 Metrics = Mapping[str, float]
 Draws = Mapping[str, np.ndarray]
@@ -104,10 +105,10 @@ def run_ablations(
         key, name = names[job.folder]
         found.setdefault(key, {})[job.seed] = result["metrics"]
         draws.setdefault(key, {})[job.seed] = draws_of(job.folder)
-        if write and (key, job.seed) not in recorded(folder):  # another sweep may have been quicker
+        if write:
             row = _training_row(job, key, name, result, profile, commit or head, speaks[key])
-            ledger.append(folder, [row])
-            if draws[key][job.seed]:
+            added = ledger.append(folder, [row], once=True)  # another sweep may have been quicker
+            if added and draws[key][job.seed]:
                 save_arrays(arrays_path(row, folder), draws[key][job.seed])
         on_done(name, job.seed, result["metrics"])
 
@@ -235,7 +236,7 @@ def _comparison(
     return row
 
 
-def experiment(ablation: Ablation) -> Experiment:
+def experiment(ablation: Ablation, profile: str = "quick") -> Experiment:
     """The comparison as a test of the ledger, so that a recorded one can be repeated from the runs it rests on."""
 
     def measure(config: Mapping[str, Any], seed: int) -> Measurement:
@@ -255,7 +256,7 @@ def experiment(ablation: Ablation) -> Experiment:
         dataset="Mannequin",
         profiles={},
         measure=measure,
-        judge=_not_alone,
+        judge=partial(judge_numbers, ablation, profile),
         tolerance=1e-6,
         packages=("scipy",),
     )
@@ -268,7 +269,3 @@ def _recorded_draws(row: Row, folder: Path) -> Draws:
 
 def recorded_rows() -> list[Row]:
     return ledger.read_file(environment.DATA / "ledger" / f"{TRAINING.name}.jsonl")
-
-
-def _not_alone(measurement: Measurement) -> Judgement:
-    raise LedgerError("a comparison is made by posekit ablate, from the runs of its arms")
