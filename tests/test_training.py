@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 
 from posekit import create_model, training
 from posekit.codecs import GaussianHeatmap, SimCC
-from posekit.data import CocoKeypoints
+from posekit.data import Augmentation, CocoKeypoints
 from posekit.training import Recipe, RecipeError, TrainingError
 
 
@@ -285,13 +286,72 @@ def test_decay_spares_what_the_recipe_names():
     assert [(group["weight_decay"], len(group["params"])) for group in groups] == [(0.01, 5), (0.0, 1)]
 
 
+NAN, INFINITE = float("nan"), float("inf")
+REFUSED: dict[str, list] = {
+    "name": [None, 3],
+    "lr": [0, -1.0, NAN, INFINITE, None, "fast", True],
+    "optimizer": ["sgdd", {"adam": 1}, None],
+    "weight_decay": [-1, NAN, INFINITE, None],
+    "no_decay": ["bias", [1]],
+    "schedule": ["linear", 1],
+    "warmup_steps": [-5, 0.5, NAN],
+    "warmup_start": [-0.1, 1.1, NAN],
+    "warmup_share": [0, 1, NAN],
+    "milestones": [["a"], [1.5], [-1], 3, [None]],
+    "gamma": [0, -1, 1.5, NAN],
+    "final_lr": [-1, NAN, INFINITE],
+    "batch_size": [0, -8, 2.5, None],
+    "epochs": [0, -1, 1.5],
+    "samples": [0, -8, 1.5],
+    "clip": [0, -1, NAN, INFINITE, "1"],
+    "ema": [0, 1, 1.5, NAN],
+    "bf16": [1, None],
+    "loss": ["mse", ["hrnet_mse"]],
+    "centre": ["middle"],
+    "augmentation": [0.5],
+    "flip_test": ["yes"],
+    "evaluations": [0, -1, 1.5, None],
+}
+REFUSED_VIEWS: dict[str, list] = {
+    "flip": ["x", -0.1, 1.5, NAN, None, True],
+    "scale": [-0.1, 1, NAN, "x"],
+    "rotation": [-1, NAN, INFINITE, None],
+    "rotation_probability": [2, NAN],
+    "half_body": [-1, [0.3]],
+    "half_body_min_visible": [-1, 8.5],
+    "half_body_padding": [0, NAN],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "within"),
+    [
+        *((key, value, None) for key, values in REFUSED.items() for value in values),
+        *((key, value, "augmentation") for key, values in REFUSED_VIEWS.items() for value in values),
+    ],
+)
+def test_a_field_that_holds_what_it_may_not_is_named_with_its_value(key, value, within):
+    values = RECIPE.to_dict() | ({within: {key: value}} if within else {key: value})
+    shown = repr(tuple(value) if isinstance(value, list) else value)
+    with pytest.raises(RecipeError, match=rf"^[^\n]*: {key} is \S[^\n]*, not {re.escape(shown)}$"):
+        Recipe.from_dict(values)
+
+
+def test_every_field_has_values_that_are_refused():
+    assert set(REFUSED) == {field.name for field in dataclasses.fields(Recipe)}
+    assert set(REFUSED_VIEWS) == {field.name for field in dataclasses.fields(Augmentation)}
+    assert dataclasses.replace(RECIPE, clip=None, ema=None, weight_decay=0, final_lr=0, gamma=1, milestones=())
+
+
 def test_wrong_recipes_are_refused_in_words():
     with pytest.raises(RecipeError, match="unknown recipe key learning_rate"):
         Recipe.from_dict({"name": "x", "learning_rate": 1})
     with pytest.raises(RecipeError, match="unknown augmentation key rotate"):
         Recipe.from_dict({"name": "x", "lr": 1e-3, "epochs": 1, "augmentation": {"rotate": 3}})
-    for wrong in ({"epochs": None}, {"samples": 5}, {"lr": -1.0}, {"optimizer": "sgdd"}, {"ema": 1.5}, {"epochs": 0}):
-        with pytest.raises(RecipeError, match="'test'"):
+    with pytest.raises(RecipeError, match="needs name, lr"):
+        Recipe.from_dict({"epochs": 1})
+    for wrong in ({"epochs": None}, {"samples": 5}):
+        with pytest.raises(RecipeError, match=r"'test': set exactly one of epochs and samples"):
             dataclasses.replace(RECIPE, **wrong)
     with pytest.raises(RecipeError, match=r"sets centre, loss, which SimCC"):
         training.quick_ce().apply_to_codec(SimCC((32, 24)))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from posekit.data.fields import NOT_NEGATIVE, POSITIVE, PROBABILITY, Rule, problem
 from posekit.geometry import BOX_PADDING, crop_box
 from posekit.skeletons import Skeleton
 
@@ -23,6 +24,16 @@ HALF_BODY_MORE_THAN = 2
 HALF_BODY_AT_LEAST = 2
 # Rotations are clipped at this multiple of the standard deviation.
 ROTATION_CLIP = 2.0
+
+_RULES = {
+    "flip": PROBABILITY,
+    "scale": Rule(lambda x: 0 <= x < 1, "from 0 to below 1 (0.35 gives factors .65 to 1.35)"),
+    "rotation": NOT_NEGATIVE,
+    "rotation_probability": PROBABILITY,
+    "half_body": PROBABILITY,
+    "half_body_min_visible": Rule(lambda n: n >= 0, "a whole number from 0 up"),
+    "half_body_padding": POSITIVE,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +61,7 @@ class Augmentation:
         half_body_padding: enlargement of the half's tight box; it takes the place of the usual 1.25.
 
     Raises:
-        ValueError: a probability outside [0, 1], a scale outside [0, 1), a negative rotation.
+        ValueError: a field of another type, or outside its range.
     """
 
     flip: float = 0.5
@@ -62,13 +73,8 @@ class Augmentation:
     half_body_padding: float = 1.5
 
     def __post_init__(self) -> None:
-        for name in ("flip", "rotation_probability", "half_body"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"augmentation: {name} is a probability between 0 and 1, got {getattr(self, name)}")
-        if not 0 <= self.scale < 1:
-            raise ValueError(f"augmentation: scale must be in [0, 1), got {self.scale}; 0.35 gives factors .65 to 1.35")
-        if self.rotation < 0:
-            raise ValueError(f"augmentation: rotation is a standard deviation in degrees, got {self.rotation}")
+        if wrong := problem(self, _RULES):
+            raise ValueError(f"augmentation: {wrong}")
 
     def draw(
         self,

@@ -264,7 +264,7 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         with noticing_the_lost():
             loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip or math.inf)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), math.inf if recipe.clip is None else recipe.clip)
         self.optimizer.step()
         if self.average:
             self.average.update(model)

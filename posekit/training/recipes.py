@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -20,10 +20,28 @@ from torch import nn
 from posekit.codecs import CROSS_ENTROPY, HRNET_MSE, SRPOSE_MSE
 from posekit.data import augmentation as views
 from posekit.data.augmentation import Augmentation
+from posekit.data.fields import BETWEEN, NOT_NEGATIVE, POSITIVE, SHARE, Rule, problem
 
 LOSSES = {"hrnet_mse": HRNET_MSE, "srpose_mse": SRPOSE_MSE, "cross_entropy": CROSS_ENTROPY}
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-SCHEDULES = ("one_cycle", "step", "cosine", "constant")
+_COUNT = Rule(lambda n: n >= 1, "a whole number from 1 up")
+# What a field's type leaves open. None takes a thing away (clip, ema); no number does.
+RULES = {
+    "lr": POSITIVE,
+    "weight_decay": NOT_NEGATIVE,
+    "warmup_steps": Rule(lambda n: n >= 0, "a whole number from 0 up"),
+    "warmup_start": SHARE,
+    "warmup_share": BETWEEN,
+    "milestones": Rule(lambda epochs: all(n >= 0 for n in epochs), "whole numbers from 0 up"),
+    "gamma": Rule(lambda x: 0 < x <= 1, "above 0 and at most 1"),
+    "final_lr": NOT_NEGATIVE,
+    "batch_size": _COUNT,
+    "epochs": _COUNT,
+    "samples": _COUNT,
+    "clip": POSITIVE,
+    "ema": BETWEEN,
+    "evaluations": _COUNT,
+}
 
 
 class RecipeError(ValueError):
@@ -49,7 +67,7 @@ class Recipe:
         batch_size: people per optimizer step, over all devices.
         epochs: length in epochs; exactly one of ``epochs`` and ``samples`` is set.
         samples: length in people seen, rounded up to whole batches.
-        clip: largest gradient norm, or None.
+        clip: largest gradient norm, or None for no clipping; 0 is refused, which would stop all learning.
         ema: decay of the averaged weights that are evaluated and kept, or None.
         bf16: training passes under bfloat16 autocast; weights, loss, optimizer and evaluation stay float32.
         loss: overrides the loss of the network's codec, or None: "hrnet_mse" (with its factor 0.5), "srpose_mse"
@@ -85,27 +103,11 @@ class Recipe:
     evaluations: int = 1
 
     def __post_init__(self):
-        def refuse(problem: str):
-            raise RecipeError(f"recipe {self.name!r}: {problem}")
-
-        for field in fields(self):
-            value, kinds = getattr(self, field.name), _kinds(str(field.type))
-            fits = isinstance(value, kinds) and (kinds == (bool,) or not isinstance(value, bool))
-            if kinds and value is not None and not fits:
-                refuse(f"{field.name} is {field.type}, not {value!r}")
-        for key, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("loss", (None, *LOSSES))):
-            if getattr(self, key) not in known:
-                refuse(f"unknown {key} {getattr(self, key)!r}; use one of {', '.join(map(repr, known))}")
-        if (self.epochs is None) == (self.samples is None):
-            refuse("set exactly one of epochs and samples")
-        if min(n for n in (self.epochs, self.samples, self.batch_size) if n is not None) <= 0:
-            refuse("epochs, samples and batch_size must be positive")
-        if self.lr <= 0 or not math.isfinite(self.lr):
-            refuse(f"the learning rate must be positive and finite, not {self.lr}")
-        if self.ema is not None and not 0 < self.ema < 1:
-            refuse(f"ema is the decay of an average, between 0 and 1, not {self.ema}")
-        if self.schedule == "one_cycle" and not 0 < self.warmup_share < 1:
-            refuse(f"warmup_share is a share of the run, between 0 and 1, not {self.warmup_share}")
+        wrong = problem(self, RULES)
+        if wrong is None and (self.epochs is None) == (self.samples is None):
+            wrong = "set exactly one of epochs and samples"
+        if wrong:
+            raise RecipeError(f"recipe {self.name!r}: {wrong}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; :meth:`from_dict` is the inverse."""
@@ -116,15 +118,14 @@ class Recipe:
         """Inverse of :meth:`to_dict`.
 
         Raises:
-            RecipeError: a key that no recipe has.
+            RecipeError: a key that no recipe has, one that is missing, or a value that it may not have.
         """
-        _check_keys(values, cls, "recipe")
-        given: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        }
+        given = _arguments(values, cls, "recipe")
         if isinstance(given.get("augmentation"), Mapping):
-            _check_keys(given["augmentation"], Augmentation, "augmentation")
-            given["augmentation"] = Augmentation(**given["augmentation"])
+            try:
+                given["augmentation"] = Augmentation(**_arguments(given["augmentation"], Augmentation, "augmentation"))
+            except ValueError as error:
+                raise RecipeError(f"{error}") from error
         return cls(**given)
 
     @property
@@ -199,16 +200,14 @@ def config_digest(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def _kinds(annotation: str) -> tuple[type, ...]:
-    """Types that a field's annotation allows; none for those that are checked by their values."""
-    kinds = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,), "tuple": (tuple,)}
-    return kinds.get(annotation.split("[")[0].split(" | ")[0], (Augmentation,) if "Augmentation" in annotation else ())
-
-
-def _check_keys(values: Mapping[str, Any], kind: type, what: str) -> None:
-    known = {field.name for field in fields(kind)}
-    if unknown := sorted(set(values) - known):
+def _arguments(values: Mapping[str, Any], kind: Any, what: str) -> dict[str, Any]:
+    """Arguments of a dataclass from JSON values: its keys and no others, with tuples for lists."""
+    known = {field.name: field.default for field in fields(kind)}
+    if unknown := sorted(set(values) - set(known)):
         raise RecipeError(f"unknown {what} key {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    if missing := [key for key, default in known.items() if default is MISSING and key not in values]:
+        raise RecipeError(f"a {what} needs {', '.join(missing)}; add what is missing")
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def _cosine(start: float, end: float, share: float) -> float:
