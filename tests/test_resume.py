@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from test_training import RECIPE, make_loader, make_net
 
 from posekit import create_model, training
@@ -71,6 +73,87 @@ def test_a_disk_that_takes_no_more_ends_with_a_sentence(tmp_path, size, says):
         training.fit(net, make_loader(), None, RECIPE, out_dir=tmp_path / name, **options)
     for a, b in zip(nets[0].state_dict().values(), nets[1].state_dict().values()):
         assert torch.equal(a, b)
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """A run of 20 steps whose checkpoint is of step 13 and whose log goes on to 15: how to go on, and its folder."""
+    options = {"out_dir": tmp_path / "run", "seed": 0, "log_every": 1, "device": "cpu"}
+
+    def stop(record):
+        if record["step"] == 13:
+            raise KeyboardInterrupt
+
+    def go_on(on_log=None):
+        return training.fit(make_net(), make_loader(), None, RECIPE, on_log=on_log, **options)
+
+    with pytest.raises(KeyboardInterrupt):
+        go_on(stop)
+    log = tmp_path / "run" / "metrics.jsonl"
+    last = json.loads(log.read_text().splitlines()[-1])
+    log.write_text(log.read_text() + "".join(json.dumps(last | {"step": step}) + "\n" for step in (14, 15)))
+    return go_on, tmp_path / "run"
+
+
+def damage(log, how):
+    lines = log.read_text().splitlines(keepends=True)
+    changed = {"broken": ["{\x00", *lines[1:]], "short": lines[:8], "half a line": ["".join(lines[:12]), lines[12][:9]]}
+    changed["no records"] = ["null\n"] * len(lines)
+    log.unlink()
+    if how in changed:
+        log.write_text("".join(changed[how]))
+
+
+DAMAGES = ["broken", "short", "half a line", "no records", "missing"]
+
+
+@pytest.mark.parametrize("how", ["longer", *DAMAGES])
+def test_records_and_run_json_come_back_from_the_checkpoint(stopped, how):
+    go_on, folder = stopped
+    logged = (folder / "metrics.jsonl").read_text().splitlines()[:13]
+    about = json.loads((folder / "run.json").read_text())
+    if how != "longer":
+        damage(folder / "metrics.jsonl", how)
+        (folder / "run.json").unlink()
+    result = go_on()
+    written = (folder / "metrics.jsonl").read_text().splitlines()
+    assert written[:13] == logged and [json.loads(line) for line in written] == result.history
+    assert [record["step"] for record in result.history] == list(range(1, 21))
+    again = json.loads((folder / "run.json").read_text())
+    assert again["digest"] == about["digest"] and again["recipe"] == about["recipe"]
+
+
+@pytest.mark.parametrize("how", ["longer", *DAMAGES])
+def test_a_checkpoint_without_records_needs_the_whole_file(stopped, how):
+    """Earlier versions wrote such checkpoints."""
+    go_on, folder = stopped
+    tensors, meta = training.load_tensors(folder / training.CHECKPOINT)
+    del tensors["records"]
+    training.save_tensors(folder / training.CHECKPOINT, tensors, meta)
+    if how == "longer":
+        assert [record["step"] for record in go_on().history] == list(range(1, 21))
+        return
+    damage(folder / "metrics.jsonl", how)
+    with pytest.raises(
+        TrainingError, match=r"metrics\.jsonl does not hold the 13 records .*put it back or .*resume=False"
+    ):
+        go_on()
+
+
+@pytest.mark.parametrize("meta", [None, {}, "weights", {"digest": "x"}, [1]])
+def test_another_file_under_the_checkpoints_name_ends_with_a_sentence(stopped, meta):
+    go_on, folder = stopped
+    name = folder / training.CHECKPOINT
+    if meta == "weights":
+        go_on()
+        name.write_bytes((folder / training.WEIGHTS).read_bytes())
+    elif meta is None:
+        save_file({"weight": torch.ones(1)}, name)
+    else:
+        training.save_tensors(name, {"weight": torch.ones(1)}, meta)
+    with pytest.raises(TrainingError, match=rf"{re.escape(str(name))} .*resume=False") as caught:
+        go_on()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_vanished_picture_ends_with_a_sentence(tmp_path):

@@ -59,10 +59,14 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {})["posekit"])
+            meta = json.loads((file.metadata() or {}).get("posekit", "null"))
+            if not isinstance(meta, dict):
+                raise ValueError("it was not written by a run")
             return {key: file.get_tensor(key) for key in file.keys()}, meta  # noqa: SIM118 (not a mapping)
     except Exception as error:
-        raise TrainingError(f"cannot read the checkpoint {path} ({error}); delete it or pass resume=False") from error
+        raise TrainingError(
+            f"cannot read the checkpoint {path} ({error}); delete it or pass resume=False (--restart)"
+        ) from error
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> Tensors:

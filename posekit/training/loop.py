@@ -301,7 +301,7 @@ class _Run:
         tensors = with_prefix("model.", self.model.state_dict()) | pack_optimizer(self.optimizer) | generators
         if self.average:
             tensors |= with_prefix("average.", self.average.weights)
-        self.folder.save(tensors, step=self.step, records=len(self.history))
+        self.folder.save(tensors, step=self.step, history=self.history)
 
     def log(self, record: dict[str, Any]) -> None:
         self.logged = self.step
