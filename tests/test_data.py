@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from posekit import data
 from posekit.annotations import AnnotationError, People
@@ -338,6 +339,46 @@ def test_the_named_traps_have_the_published_probabilities():
     assert (np.abs(factor - 1) > 0.3499).mean() == pytest.approx(0.3173, **near)  # 2 Phi(-1) at the ends
     visibility[:, 8:] = 0
     assert not recipes.hrnet_coco().draw(person, visibility, box, **args).half_body.any(), "8 keypoints are too few"
+
+
+def test_the_other_laws_are_scipys_distributions():
+    B, rng = 50_000, np.random.default_rng(4)
+    nobody, box = (np.zeros((B, 17, 2)), np.zeros((B, 17))), np.tile([100.0, 100, 30, 20], (B, 1))
+    for recipe, law in (
+        (recipes.mmpose_coco(), stats.truncnorm(-1, 1)),
+        (recipes.cpn_coco(), stats.uniform(-1, 2)),
+    ):
+        view = recipe.draw(*nobody, box, size=SIZE, skeleton=COCO17, rng=rng)
+        low, high = recipe.scale if isinstance(recipe.scale, tuple) else (1 - recipe.scale, 1 + recipe.scale)
+        factor = view.box[:, 2] / (30 * 1.25)  # this box is wider than the crop, so that its width decides
+        turned = view.rotation[view.rotation != 0]
+        for found in ((factor - (low + high) / 2) / (high - low) * 2, turned / recipe.rotation):
+            assert stats.kstest(found, law.cdf).pvalue > 0.01
+        assert len(turned) / B == pytest.approx(recipe.rotation_probability, abs=0.01)
+        assert view.flip.mean() == pytest.approx(recipe.flip, abs=0.01)
+        moved = view.box[:, :2] + view.box[:, 2:] / 2 - (115, 110)
+        there = np.abs(moved[:, 0]) > 1e-9
+        assert there.mean() == pytest.approx(recipe.shift_probability, abs=0.01)
+        if recipe.shift:  # of the padded box, not of the crop that it grows to
+            for axis, side in enumerate((30, 20)):
+                share = moved[there, axis] / (1.25 * side * recipe.shift)
+                assert stats.kstest(share, law.cdf).pvalue > 0.01
+            assert abs(np.corrcoef(moved[there].T)[0, 1]) < 0.03
+
+
+def test_a_shift_moves_a_half_body_by_a_share_of_its_own_box():
+    B = 4000
+    person = np.zeros((B, 17, 2)) + np.stack([np.arange(17.0), np.arange(17.0) ** 2], 1)
+    recipe = Augmentation(scale=0.0, half_body=1.0, shift=0.1, shift_probability=1.0)
+    args = {"size": SIZE, "skeleton": COCO17}
+    box, visibility = np.tile([0.0, 0, 500, 500], (B, 1)), np.full((B, 17), 2)
+    still = dataclasses.replace(recipe, shift=0.0).draw(person, visibility, box, **args, rng=np.random.default_rng(0))
+    view = recipe.draw(person, visibility, box, **args, rng=np.random.default_rng(0))
+    upper = still.box[:, 1] + still.box[:, 3] / 2 < 11**2
+    assert view.half_body.all() and 0.6 < upper.mean() < 0.8
+    for half, height in ((upper, 10**2), (~upper, 16**2 - 11**2)):
+        moved = np.abs(view.box - still.box)[half]
+        assert moved[:, 1].max() == pytest.approx(0.1 * 1.5 * height) and moved[:, 2:].max() == 0
 
 
 @pytest.mark.parametrize("change", [{"flip": 1.5}, {"half_body": -0.1}, {"scale": 1.0}, {"rotation": -1.0}])

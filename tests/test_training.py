@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import re
 
@@ -12,8 +13,10 @@ import torch
 from torch import nn
 
 from posekit import create_model, training
+from posekit.cli.train import RECIPES
 from posekit.codecs import GaussianHeatmap, SimCC
 from posekit.data import Augmentation, CocoKeypoints
+from posekit.skeletons import COCO17
 from posekit.training import Recipe, RecipeError, TrainingError
 
 
@@ -259,24 +262,54 @@ def test_schedules_equal_torchs():
 
 
 @pytest.mark.parametrize(
-    ("recipe", "lr", "epochs", "weight_decay", "half_body"),
+    ("recipe", "lr", "epochs", "batch", "weight_decay", "half_body", "scale", "rotation"),
     [
-        # Published values; decay is what reaches the optimizer, not what the configuration file says.
-        (training.hrnet_coco(), 1e-3, 210, 0.0, 0.3),
-        (training.hrnet_mpii(), 1e-3, 210, 0.0, 0.0),
-        (training.simple_baseline_coco(), 1e-3, 140, 0.0, 0.0),
-        (training.srpose(), 5e-4, 210, 0.0, 0.3),
-        (training.srpose_hrformer(), 5e-4, 210, 0.01, 0.3),
-        (training.transpose_r(), 1e-4, 230, 0.0, 0.3),
-        (training.cpn(), 5e-4, 32, 1e-5, 0.0),
+        # Published values; decay is what reaches the optimizer, not what the configuration file says. Scale and
+        # rotation are the outermost values that are drawn: JointsDataset clips rotations at twice the published one.
+        (training.hrnet_coco(), 1e-3, 210, 128, 0.0, 0.3, (0.65, 1.35), 90),
+        (training.hrnet_mpii(), 1e-3, 210, 128, 0.0, 0.0, (0.75, 1.25), 60),
+        (training.simple_baseline_coco(), 1e-3, 140, 128, 0.0, 0.0, (0.7, 1.3), 80),
+        (training.mmpose_coco(), 5e-4, 210, 512, 0.0, 0.3, (0.5, 1.5), 80),
+        (training.srpose(), 5e-4, 210, 32, 0.0, 0.3, (0.5, 1.5), 80),
+        (training.srpose_hrformer(), 5e-4, 210, 32, 0.01, 0.3, (0.5, 1.5), 80),
+        (training.transpose_r(), 1e-4, 230, 20, 0.0, 0.3, (0.65, 1.35), 90),
+        (training.cpn(), 5e-4, 32, 32, 1e-5, 0.0, (0.7, 1.35), 45),
     ],
     ids=lambda value: value.name if isinstance(value, Recipe) else "",
 )
-def test_papers_recipes(recipe, lr, epochs, weight_decay, half_body):
+def test_papers_recipes(recipe, lr, epochs, batch, weight_decay, half_body, scale, rotation):
     assert (recipe.lr, recipe.epochs, recipe.weight_decay) == (lr, epochs, weight_decay)
-    assert recipe.augmentation.half_body == half_body
+    assert recipe.batch_size == batch and recipe.augmentation.half_body == half_body
+    B, rng = 20_000, np.random.default_rng(0)
+    # Nobody has a labelled keypoint, so that no half body is cut.
+    view = recipe.augmentation.draw(
+        np.zeros((B, 17, 2)), np.zeros((B, 17)), np.tile([0.0, 0, 30, 40], (B, 1)), size=(64, 48), skeleton=COCO17,
+        rng=rng,
+    )  # fmt: skip
+    factor = view.box[:, 3] / 50
+    assert (factor.min(), factor.max()) == pytest.approx(scale, abs=1e-3)
+    assert (view.rotation.min(), view.rotation.max()) == pytest.approx((-rotation, rotation), abs=0.1)
+    assert scale[0] - 1e-12 <= factor.min() and factor.max() <= scale[1] + 1e-12
     assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
     assert Recipe.from_dict(recipe.to_dict()).digest == recipe.digest != training.quick().digest
+
+
+def test_the_command_line_offers_every_recipe():
+    built = {name: getattr(training, name)() for name in RECIPES}
+    assert all(recipe.name == name and name in training.__all__ for name, recipe in built.items())
+    builders = {
+        name for name, value in vars(training.recipes).items()
+        if inspect.isfunction(value) and value.__annotations__.get("return") == "Recipe"
+    }  # fmt: skip
+    assert builders == set(RECIPES)
+
+
+def test_a_configuration_that_was_recorded_keeps_its_digest():
+    """A field that is added later stays out of dictionaries until it says something."""
+    assert training.quick_ce(24_000).digest == "7c608ccc26"
+    assert training.hrnet_coco().digest == "c041f1efa0"
+    later = Augmentation(law="uniform", shift=0.1).to_dict()
+    assert set(later) - set(Augmentation().to_dict()) == {"law", "shift"}
 
 
 def test_decay_spares_what_the_recipe_names():
@@ -314,12 +347,15 @@ REFUSED: dict[str, list] = {
 }
 REFUSED_VIEWS: dict[str, list] = {
     "flip": ["x", -0.1, 1.5, NAN, None, True],
-    "scale": [-0.1, 1, NAN, "x"],
+    "scale": [-0.1, 1, NAN, "x", [1.35, 0.7], [0.0, 1.0], [0.7], [0.7, NAN], [0.7, "x"]],
     "rotation": [-1, NAN, INFINITE, None],
     "rotation_probability": [2, NAN],
     "half_body": [-1, [0.3]],
     "half_body_min_visible": [-1, 8.5],
     "half_body_padding": [0, NAN],
+    "law": ["normal", None, ["clipped"]],
+    "shift": [-0.1, 1, NAN, "x"],
+    "shift_probability": [2, NAN],
 }
 
 

@@ -23,8 +23,8 @@ from posekit.cli.common import (
 
 # Builders of posekit.training; their names stand here so that --help need not load torch.
 RECIPES = (
-    "quick", "quick_ce", "hrnet_coco", "hrnet_mpii", "simple_baseline_coco", "srpose", "srpose_hrformer",
-    "transpose_r", "cpn",
+    "quick", "quick_ce", "hrnet_coco", "hrnet_mpii", "simple_baseline_coco", "mmpose_coco", "srpose",
+    "srpose_hrformer", "transpose_r", "cpn",
 )  # fmt: skip
 
 
