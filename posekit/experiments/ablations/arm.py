@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,8 @@ from posekit.experiments.runner import Experiment, Judgement, Measurement, save_
 from posekit.training import Recipe
 from posekit.training.provenance import write_json
 
-DRAWS = "draws.npz"
+RESULT, DRAWS = "result.json", "draws.npz"
+SPENT = "seconds.json"  # of the starts so far; there as long as the run is open
 
 
 class OutOfTime(RuntimeError):
@@ -72,17 +74,24 @@ def run_arm(
 
     Returns:
         {"metrics", "intervals", "seconds", "versions", "hardware"}: as of :class:`Scores`; seconds of training and
-        scoring since the last start. The draws lie in the folder, see :func:`draws_of`.
+        scoring, of all starts together (of one that was killed, up to its last record). The draws lie in the folder,
+        see :func:`draws_of`.
 
     Raises:
         OutOfTime: the deadline passed before the end.
+        LedgerError: the result that was there is damaged.
     """
     folder = Path(folder)
-    done = folder / "result.json"
-    if done.is_file():
-        return json.loads(done.read_text(encoding="utf-8"))
+    result = read_result(folder)
+    if result is not None:
+        return result
+    spent, start = _spent(folder), time.perf_counter()
+
+    def seconds() -> float:
+        return round(spent + time.perf_counter() - start, 1)
 
     def log(record: dict[str, Any]) -> None:
+        write_json(folder / SPENT, seconds())
         if on_log is not None:
             on_log(record)
         if deadline is not None and time.time() > deadline and record["step"] < total:
@@ -90,7 +99,6 @@ def run_arm(
 
     recipe = Recipe.from_dict(config["recipe"])
     total = recipe.total_steps(0) if recipe.samples else 0
-    start = time.perf_counter()
     net = build(config, seed)
     with torch.enable_grad():
         training.fit(
@@ -102,14 +110,38 @@ def run_arm(
     result = {
         "metrics": {**scores.metrics, "parameters": parameters},
         "intervals": scores.intervals,
-        "seconds": round(time.perf_counter() - start, 1),
+        "seconds": seconds(),
         "versions": environment.versions(TRAINING.packages),
         "hardware": environment.hardware(device),
     }
     save_arrays(folder / DRAWS, scores.draws)
-    write_json(done, result)
-    (folder / training.CHECKPOINT).unlink(missing_ok=True)  # the weights stay, the optimizer's state is of no more use
+    write_json(folder / RESULT, result)
+    for name in (training.CHECKPOINT, SPENT):  # the weights stay, the optimizer's state is of no more use
+        (folder / name).unlink(missing_ok=True)
     return result
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """What a finished run left in its folder; None while it is open.
+
+    Raises:
+        LedgerError: the file is damaged.
+    """
+    path = Path(folder) / RESULT
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except ValueError as error:  # no JSON, or no text at all
+        raise LedgerError(f"{path} is damaged ({error}); delete it and the run is made again") from None
+    if found is not None and not (isinstance(found, dict) and isinstance(found.get("metrics"), dict)):
+        raise LedgerError(f"{path} holds no result of a run; delete it and the run is made again")
+    return found
+
+
+def _spent(folder: Path) -> float:
+    try:
+        return float(json.loads((folder / SPENT).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # the first start; or damaged, which is no reason to stop a run
+        return 0.0
 
 
 def draws_of(folder: Path) -> dict[str, np.ndarray]:
@@ -117,8 +149,11 @@ def draws_of(folder: Path) -> dict[str, np.ndarray]:
     path = Path(folder) / DRAWS
     if not path.is_file():
         return {}
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise LedgerError(f"{path} is damaged ({error}); delete the run's folder and the run is made again") from None
 
 
 def _measure(config: Mapping[str, Any], seed: int) -> Measurement:

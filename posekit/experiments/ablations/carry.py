@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from posekit.experiments import environment, ledger
+from posekit.experiments.ablations.arm import DRAWS, RESULT, SPENT
 from posekit.experiments.ablations.definition import Ablation
 from posekit.experiments.ablations.run import RUNS, Outcome, run_ablations
 from posekit.experiments.ledger import LedgerError
@@ -26,7 +27,7 @@ from posekit.experiments.ledger import LedgerError
 WEIGHTS_BYTES = 8 << 20  # larger weights stay where they were made
 PART_BYTES = 15_000_000  # of an archive; also of a checkpoint that is carried
 ABOUT = "about.json"
-FACTS = ("job.json", "draws.npz", "result.json", "run.json", "metrics.jsonl")
+FACTS = ("job.json", DRAWS, RESULT, SPENT, "run.json", "metrics.jsonl")
 _ENTRY = re.compile(r"((?:test|val)/([0-9a-f]{12})-seed\d+)/([a-z]+\.(?:json|jsonl|npz|safetensors))")
 
 
@@ -71,7 +72,7 @@ def pack(folder: Path, runs: Path, asked: Sequence[Asked]) -> list[Path]:
         asked: what the runs are for.
     """
     found = sorted((path.parent for path in runs.glob("*/*/job.json")), key=lambda run: _seed_first(run.name))
-    done = [run for run in found if (run / "result.json").is_file()]
+    done = [run for run in found if (run / RESULT).is_file()]
     files = [run / name for run in found for name in FACTS if (run / name).is_file()]
     files += [run / "weights.safetensors" for run in done if _size(run / "weights.safetensors") <= WEIGHTS_BYTES]
     files += [
