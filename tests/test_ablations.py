@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -14,7 +16,19 @@ from scipy import stats
 
 from posekit import inference
 from posekit.experiments import LedgerError, ledger, runner
-from posekit.experiments.ablations import ABLATIONS, CONFIRM, PROFILES, Ablation, Arm, analysis, arm, frozen, run, sweep
+from posekit.experiments.ablations import (
+    ABLATIONS,
+    CONFIRM,
+    PROFILES,
+    Ablation,
+    Arm,
+    analysis,
+    arm,
+    frozen,
+    run,
+    sweep,
+    worker,
+)
 from posekit.experiments.ablations.definition import effect, gain
 from posekit.experiments.ablations.scoring import score_variants
 
@@ -184,27 +198,98 @@ def test_a_run_cut_short_ends_with_the_same_numbers(tmp_path):
     whole = arm.run_arm(config, 3, split="val", folder=tmp_path / "whole")
     with pytest.raises(arm.OutOfTime):
         arm.run_arm(config, 3, split="val", folder=tmp_path / "cut", deadline=time.time())
+    spent = json.loads((tmp_path / "cut" / arm.SPENT).read_text())
+    assert 0 < spent < 100
+    (tmp_path / "cut" / arm.SPENT).write_text("1000")
     steps = []
     again = arm.run_arm(
         config, 3, split="val", folder=tmp_path / "cut", on_log=lambda record: steps.append(record["step"])
     )
     assert steps == [100]  # the first 50 steps were kept
     assert again["metrics"] == whole["metrics"]
+    assert 1000 < again["seconds"] < 1100 and not (tmp_path / "cut" / arm.SPENT).exists()
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory):
+    """A configuration that is still at it when it is interrupted, and what it ends with if it is not."""
+    config = {**SMALL.config("smoke"), "recipe": {**SMALL.config("smoke")["recipe"], "samples": 4800}}
+    return config, arm.run_arm(config, 1, split="val", folder=tmp_path_factory.mktemp("long"))["metrics"]
+
+
+SWEEP = """
+import json, sys
+from pathlib import Path
+from posekit.experiments.ablations import sweep
+jobs = [sweep.Job(json.loads(sys.argv[1]), 1, Path(sys.argv[2]))]
+sweep.sweep(jobs, on_done=lambda job, result: None)
+"""
+
+
+def is_free(folder):
+    """No process holds the run; the system frees it only when that has ended."""
+    with open(folder / worker.LOCK, "a") as file:
+        return worker._lock(file)
+
+
+def until(condition):
+    end = time.time() + 60
+    while not condition():
+        assert time.time() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("signal_sent", [signal.SIGTERM, signal.SIGKILL])
+def test_a_sweep_that_is_killed_takes_its_runs_along_and_the_next_one_ends_them(tmp_path, long_run, signal_sent):
+    config, expected = long_run
+    parent = subprocess.Popen([sys.executable, "-c", SWEEP, json.dumps(config), str(tmp_path)])
+    until((tmp_path / "run.json").is_file)
+    assert not is_free(tmp_path)
+    parent.send_signal(signal_sent)
+    assert parent.wait(20) == {signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGKILL: -signal.SIGKILL}[signal_sent]
+    until(lambda: is_free(tmp_path))
+    assert not (tmp_path / arm.RESULT).exists()
+    found = []
+    assert sweep.sweep([sweep.Job(config, 1, tmp_path)], on_done=lambda job, result: found.append(result)) == 0
+    assert found[0]["metrics"] == expected
+
+
+def test_a_folder_that_another_process_trains_in_is_left_alone(tmp_path):
+    job = sweep.Job(SMALL.config("smoke"), 1, tmp_path).facts("")
+    with worker.alone(tmp_path):
+        assert worker.work(job, str(tmp_path), deadline=time.time() + 0.3) is None
+    assert [path.name for path in tmp_path.iterdir()] == [worker.LOCK]
+
+
+def test_no_run_uses_code_that_changed_since_the_sweep_began(tmp_path):
+    job = sweep.Job(SMALL.config("smoke"), 1, tmp_path).facts("0ther" * 8)
+    with pytest.raises(LedgerError, match="began with code 0ther0ther and a worker has code"):
+        worker.work(job, str(tmp_path))
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"metrics": {"AP": 1'])
+def test_a_damaged_result_is_named(tmp_path, content):
+    (tmp_path / arm.RESULT).write_text(content)
+    (tmp_path / arm.DRAWS).write_text(content)
+    with pytest.raises(LedgerError, match=r"result\.json .* delete it"):
+        sweep.sweep([sweep.Job({}, 1, tmp_path)], on_done=lambda job, result: None)
+    with pytest.raises(LedgerError, match=r"draws\.npz is damaged .* delete"):
+        arm.draws_of(tmp_path)
 
 
 def test_a_lost_workers_run_is_tried_again(tmp_path, monkeypatch):
     started = []
-    start = sweep._start
+    start = sweep.Processes.start
 
-    def killing(job, deadline):
-        process = start(job, deadline)
+    def killing(self, *asked):
+        process = start(self, *asked)
         if not started:
             time.sleep(1.0)
             os.kill(process.pid, signal.SIGKILL)
         started.append(process.pid)
         return process
 
-    monkeypatch.setattr(sweep, "_start", killing)
+    monkeypatch.setattr(sweep.Processes, "start", killing)
     done = []
     job = sweep.Job(SMALL.config("smoke"), 1, tmp_path / "run")
     assert sweep.sweep([job], on_done=lambda job, result: done.append(result)) == 0

@@ -170,11 +170,11 @@ def test_the_codes_id_is_gits(tmp_path, monkeypatch):
 def test_a_run_that_outlasts_the_budget_is_ended(tmp_path, monkeypatch):
     started = []
 
-    def sleeper(job, deadline):
+    def sleeper(pool, job, deadline, code):
         started.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"]))
         return started[-1]
 
-    monkeypatch.setattr(sweep, "_start", sleeper)
+    monkeypatch.setattr(sweep.Processes, "start", sleeper)
     monkeypatch.setattr(sweep, "GRACE", 0.3)
     jobs = [sweep.Job(PAIR.configs("smoke")["a"], seed, tmp_path / str(seed)) for seed in (1, 2, 3)]
     begin = time.time()

@@ -6,16 +6,20 @@ checkpoint, so a sweep may be stopped and called again at any time.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
+from posekit.experiments import environment
+from posekit.experiments.ablations.arm import read_result
 from posekit.experiments.ledger import LedgerError
 from posekit.training.provenance import write_json
 
@@ -48,14 +52,32 @@ class Job:
     @property
     def result(self) -> dict[str, Any] | None:
         """What the run left, or None."""
-        path = self.folder / "result.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_result(self.folder)
 
-    def write(self) -> None:
+    def facts(self, code: str) -> dict[str, Any]:
+        """What a worker is told; ``code`` is what it must find itself to be, see :func:`environment.code_id`."""
+        facts = {"config": dict(self.config), "seed": self.seed, "split": self.split, "device": self.device}
+        return {**facts, "code": code}
+
+    def write(self, code: str = "") -> None:
         """Put the job into its folder, where a worker reads it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        facts = {"config": dict(self.config), "seed": self.seed, "split": self.split, "device": self.device}
-        write_json(self.folder / "job.json", facts)
+        write_json(self.folder / "job.json", self.facts(code))
+
+
+class Pool(Protocol):
+    """Where runs are made: what :func:`sweep` asks of processes or of a cluster."""
+
+    def start(self, job: Job, deadline: float | None, code: str) -> Any: ...
+
+    def done(self, runs: Sequence[Any]) -> Sequence[Any]:
+        """Those of the started runs that have ended, after a short wait."""
+
+    def failure(self, run: Any, job: Job) -> str | None:
+        """Why a run that has ended failed; None where it did not."""
+
+    def end(self, runs: Sequence[Any]) -> None:
+        """Stop them."""
 
 
 def sweep(
@@ -66,7 +88,9 @@ def sweep(
     deadline: float | None = None,
     on_done: Callable[[Job, dict[str, Any]], None],
 ) -> int:
-    """Run every job that has no result yet.
+    """Run every job that has no result yet; on a terminal, with a bar.
+
+    However this process ends, its runs end with it, and the next call goes on from their checkpoints.
 
     Args:
         workers: runs at a time.
@@ -78,94 +102,124 @@ def sweep(
         How many jobs are still open, because the deadline passed.
 
     Raises:
-        SweepError: a run failed ``TRIES`` times.
+        SweepError: a run failed ``TRIES`` times, or no run may run.
+        LedgerError: a result that was there already is damaged.
         ImportError: ``backend="ray"`` without Ray.
     """
+    from tqdm import tqdm
+
+    if workers < 1:
+        raise SweepError(f"a sweep needs at least 1 worker, not {workers}")
     waiting = []
     for job in jobs:
-        if job.result is not None:
-            on_done(job, job.result)
+        result = job.result
+        if result is not None:
+            on_done(job, result)
         else:
             waiting.append(job)
-    run = {"processes": _with_processes, "ray": _with_ray}[backend]
-    return run(waiting, workers, deadline, on_done)
+    if not waiting or _late(deadline):
+        return len(waiting)
+    done = len(jobs) - len(waiting)
+    # No smoothing: the rate is that of the whole sweep. No least step: the clock goes on while a run takes minutes.
+    bar = tqdm(
+        total=len(jobs), initial=done, unit="run", desc="sweep", disable=None, leave=False, smoothing=0, miniters=0,
+        mininterval=1.0,
+    )  # fmt: skip
+    with _ended_by_sigterm(), bar:
+        return _run(_pool(backend, waiting), waiting, workers, deadline, on_done, bar)
 
 
-def _with_processes(jobs: list[Job], workers: int, deadline: float | None, on_done: Any) -> int:
+def _run(pool: Pool, jobs: list[Job], workers: int, deadline: float | None, on_done: Any, bar: Any) -> int:
+    code = environment.code_id()
     waiting = [(job, 1) for job in jobs]
-    running: dict[subprocess.Popen, tuple[Job, int]] = {}
+    running: dict[Any, tuple[Job, int]] = {}
     try:
-        while running or (waiting and not _late(deadline)):
+        while True:
             while waiting and len(running) < workers and not _late(deadline):
                 job, attempt = waiting.pop(0)
-                running[_start(job, deadline)] = job, attempt
-            time.sleep(0.2)
-            if deadline is not None and time.time() > deadline + GRACE:
+                job.write(code)
+                running[pool.start(job, deadline, code)] = job, attempt
+            late = deadline is not None and time.time() > deadline + GRACE
+            if not running or late:
                 return len(waiting) + len(running)
-            for process in [process for process in running if process.poll() is not None]:
-                job, attempt = running.pop(process)
-                if job.result is not None:
-                    on_done(job, job.result)
-                elif process.returncode == 0:  # out of time: the next sweep goes on from its checkpoint
+            bar.set_postfix_str(f"{len(running)} running", refresh=False)
+            bar.update(0)
+            for run in pool.done(list(running)):
+                job, attempt = running.pop(run)
+                failure, result = pool.failure(run, job), job.result
+                if result is not None:
+                    on_done(job, result)
+                    bar.update()
+                elif failure is None:  # out of time: the next sweep goes on from its checkpoint
                     waiting.append((job, attempt))
                 elif attempt < TRIES:
                     waiting.insert(0, (job, attempt + 1))
                 else:
-                    raise SweepError(f"{job.folder} failed {TRIES} times; its last lines: {_tail(job)}")
+                    raise SweepError(f"{job.folder} failed {TRIES} times; its last line: {failure}")
     finally:
-        for process in running:
+        pool.end(list(running))
+
+
+def _pool(backend: Backend, jobs: Sequence[Job]) -> Pool:
+    if backend == "processes":
+        return Processes()
+    from posekit.experiments.ablations.cluster import RayTasks
+
+    return RayTasks(jobs)
+
+
+class Processes:
+    """Runs in processes of this machine."""
+
+    def start(self, job: Job, deadline: float | None, code: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "posekit.experiments.ablations.worker", str(job.folder), "--with-parent"]
+        if deadline is not None:
+            command += ["--deadline", str(deadline)]
+        environ = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+        with open(job.folder / "log.txt", "a", encoding="utf-8") as log:
+            # Nothing is written to the pipe: it closes when this process ends, even if that was killed.
+            return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environ)
+
+    def done(self, runs: Sequence[subprocess.Popen]) -> list[subprocess.Popen]:
+        time.sleep(0.2)
+        return [process for process in runs if process.poll() is not None]
+
+    def failure(self, run: subprocess.Popen, job: Job) -> str | None:
+        _close(run)
+        if run.returncode == 0:
+            return None
+        lines = (job.folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return lines[-1] if lines else "nothing was printed"
+
+    def end(self, runs: Sequence[subprocess.Popen]) -> None:
+        for process in runs:
             process.terminate()
-        for process in running:
+        for process in runs:
             process.wait()
-    return len(waiting)
+            _close(process)
 
 
-def _start(job: Job, deadline: float | None) -> subprocess.Popen:
-    job.write()
-    command = [sys.executable, "-m", "posekit.experiments.ablations.worker", str(job.folder)]
-    if deadline is not None:
-        command += ["--deadline", str(deadline)]
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    with open(job.folder / "log.txt", "a", encoding="utf-8") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+def _close(process: subprocess.Popen) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
 
 
-def _with_ray(jobs: list[Job], workers: int, deadline: float | None, on_done: Any) -> int:
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends this process as an exception, so that what it started is ended first."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+
+    def leave(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
     try:
-        import ray
-    except ImportError:
-        raise ImportError("sweeps over many machines need Ray: pip install 'posekit[ray]'") from None
-    from posekit.experiments.ablations.worker import work
-
-    ray.init(ignore_reinit_error=True, log_to_driver=False)
-    needs: dict[str, Any] = {"num_gpus": 1} if any(job.device.startswith("cuda") for job in jobs) else {"num_cpus": 1}
-    remote = ray.remote(**needs, max_retries=TRIES - 1, retry_exceptions=False)(work)
-    waiting = list(jobs)
-    running: dict[Any, Job] = {}
-    while running or (waiting and not _late(deadline)):
-        while waiting and len(running) < workers and not _late(deadline):
-            job = waiting.pop(0)
-            job.write()
-            facts = {"config": dict(job.config), "seed": job.seed, "split": job.split, "device": job.device}
-            running[remote.remote(facts, str(job.folder), deadline)] = job
-        done, _ = ray.wait(list(running), num_returns=1)
-        job = running.pop(done[0])
-        try:
-            result = ray.get(done[0])
-        except ray.exceptions.RayError as error:
-            raise SweepError(f"{job.folder} failed: {error}") from None
-        if result is None:
-            waiting.append(job)
-        else:
-            write_json(job.folder / "result.json", result)
-            on_done(job, job.result)
-    return len(waiting)
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _late(deadline: float | None) -> bool:
     return deadline is not None and time.time() > deadline
-
-
-def _tail(job: Job) -> str:
-    lines = (job.folder / "log.txt").read_text(encoding="utf-8").strip().splitlines()
-    return lines[-1] if lines else "nothing was printed"
