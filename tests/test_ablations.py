@@ -27,6 +27,7 @@ from posekit.experiments.ablations import (
     frozen,
     run,
     sweep,
+    weights,
     worker,
 )
 from posekit.experiments.ablations.definition import effect, gain
@@ -263,7 +264,7 @@ def test_a_folder_that_another_process_trains_in_is_left_alone(tmp_path):
 
 def test_no_run_uses_code_that_changed_since_the_sweep_began(tmp_path):
     job = sweep.Job(SMALL.config("smoke"), 1, tmp_path).facts("0ther" * 8)
-    with pytest.raises(LedgerError, match="began with code 0ther0ther and a worker has code"):
+    with pytest.raises(LedgerError, match="began with code 0ther0ther, a worker has code"):
         worker.work(job, str(tmp_path))
 
 
@@ -313,6 +314,10 @@ def test_recorded_runs_are_kept_compared_and_not_repeated(tmp_path, monkeypatch)
     rows = ledger.read(tmp_path / "ledger")
     assert sorted((row.test, row.seed) for row in rows) == [("pair", 1), *(("training", s) for s in (1, 1, 2, 2))]
     assert set(first.rows[0].rests_on) == {row.digest for row in rows if row.test == "training"}
+    row = next(row for row in rows if row.test == "training")
+    left = weights.left_by(row, tmp_path)
+    assert left == tmp_path / "runs" / "test" / f"{row.config_hash}-seed{row.seed}"
+    assert weights.left_by(replace(row, metrics={"AP": 1.0}), tmp_path) is None  # a run of other code
     again = []
     run.run_ablations([PAIR], **common, on_done=lambda *facts: again.append(facts))
     assert not again and len(ledger.read(tmp_path / "ledger")) == len(rows)

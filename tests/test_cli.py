@@ -150,6 +150,15 @@ def test_check_says_what_is_wrong_and_exits_with_one(files, capsys):
         ("complexity resnext", "no network is called 'resnext'"),
         ("claims verify --rows 0", "ask for at least 1"),
         ("claims show H99", "there is no claim 'H99'"),
+        ("ablate dpn_table9", "there is no ablation 'dpn_table9'"),
+        ("ablate", "name an ablation, or all"),
+        ("ablate dpn_table2 --jobs 0", "--jobs is a number of runs at a time, 1 or more, not 0"),
+        ("ablate dpn_table2 --budget-minutes nan", "--budget-minutes is a time above 0, not nan"),
+        ("ablate dpn_table2 --budget-minutes -1", "--budget-minutes is a time above 0, not -1"),
+        ("ablate --freeze --record --merge nowhere", "--freeze and --merge do not go together"),
+        ("ablate dpn_table2 --freeze --bring nowhere", "--freeze and --bring do not go together"),
+        ("ablate dpn_table2 --merge nowhere", "leave out names and --seeds"),
+        ("ablate --merge nowhere", "nowhere holds no archive runs-1.zip"),
         ("bench nothing", "there is no benchmark 'nothing'"),
         ("evaluate tiny_hrnet --annotations gt.json", "--images"),
         ("train tiny_hrnet --out x --set samplez=1", "a recipe has no 'samplez'"),
@@ -178,6 +187,26 @@ def test_what_cannot_be_done_is_one_sentence(line, says, capsys):
     assert says in shown.err
     assert len(shown.err.strip().splitlines()) == 1
     assert shown.out == ""
+
+
+def test_all_among_the_names_is_all_and_another_codes_runs_are_not_used(tmp_path, monkeypatch, capsys):
+    """What one code left is used by that code alone, also where nothing is recorded."""
+    from posekit.experiments import environment
+    from posekit.experiments.ablations import ABLATIONS, run
+
+    seen = []
+
+    def look(ablations, *, runs, **options):
+        seen.append(([a.name for a in ablations], runs))
+        return run.Outcome([], {}, 0)
+
+    monkeypatch.setattr(run, "run_ablations", look)
+    for code in ("a" * 40, "b" * 40, "a" * 40):
+        monkeypatch.setattr(environment, "code_id", lambda code=code: code)
+        assert main(["ablate", "dpn_table2", "all", "--out", str(tmp_path)]) == 0
+    (names, first), (_, other), (_, again) = seen
+    assert names == list(ABLATIONS)
+    assert first.parent == other.parent == tmp_path and first == again != other
 
 
 def test_course_runs_a_notebook_and_fails_with_one(tmp_path, capsys):

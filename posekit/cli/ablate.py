@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from posekit.cli.common import Arguments, UsageError, add_ledger_option, add_ver
 def ablate(options: Arguments) -> int:
     from posekit.experiments.ablations import ABLATIONS, CONFIRM, LOOK, frozen
 
+    _refuse(options)
     if options.merge:
         return _merge(options)
     if options.list:
@@ -22,8 +24,8 @@ def ablate(options: Arguments) -> int:
         lines = [f"{a.name:<28} {', '.join(a.claims):<5} {len(a.arms):>2} arms  {a.question}" for a in every]
         print_result(options, {name: list(a.claims) for name, a in ABLATIONS.items()}, "\n".join(lines))
         return 0
-    names = list(ABLATIONS) if options.names == ["all"] else options.names
-    unknown = [name for name in names if name not in ABLATIONS]
+    unknown = [name for name in options.names if name not in (*ABLATIONS, "all")]
+    names = list(ABLATIONS) if "all" in options.names else list(dict.fromkeys(options.names))
     if unknown or not names:
         what = f"there is no ablation '{unknown[0]}'" if names else "name an ablation, or all"
         raise UsageError(f"{what}; posekit ablate --list shows them")
@@ -31,8 +33,6 @@ def ablate(options: Arguments) -> int:
         frozen.freeze([ABLATIONS[name] for name in names], options.profile)
         print_result(options, frozen.read(), f"frozen for profile {options.profile}: {', '.join(names)}")
         return 0
-    if options.seeds is not None and not 1 <= options.seeds <= len(CONFIRM):
-        raise UsageError(f"--seeds is a number of seeds from 1 to {len(CONFIRM)}, not {options.seeds}")
     seeds = None if options.seeds is None else (CONFIRM if options.record else LOOK)[: options.seeds]
     outcome = _bring(options, names, seeds) if options.bring else _run(options, names, seeds)
     lines = _lines([outcome])
@@ -42,21 +42,38 @@ def ablate(options: Arguments) -> int:
     return 0
 
 
+def _refuse(options: Arguments) -> None:
+    """Before anything is done: the options ask for one thing, and for one that can be."""
+    from posekit.experiments.ablations import CONFIRM
+
+    train = [f"--{name}" for name in ("record", "bring") if getattr(options, name)]
+    errands = [f"--{name}" for name in ("list", "freeze", "merge") if getattr(options, name)] + train[:1]
+    if len(errands) > 1:
+        raise UsageError(f"{errands[0]} and {errands[1]} do not go together; call posekit ablate once for each")
+    if options.merge and (options.names or options.seeds is not None):
+        raise UsageError("--merge records what its archives were made for; leave out names and --seeds")
+    if options.seeds is not None and not 1 <= options.seeds <= len(CONFIRM):
+        raise UsageError(f"--seeds is a number of seeds from 1 to {len(CONFIRM)}, not {options.seeds}")
+    if options.jobs < 1:
+        raise UsageError(f"--jobs is a number of runs at a time, 1 or more, not {options.jobs}")
+    if options.budget_minutes is not None and not 0 < options.budget_minutes < math.inf:
+        raise UsageError(f"--budget-minutes is a time above 0, not {options.budget_minutes:g}")
+
+
 def _run(options: Arguments, names: list[str], seeds: Any, **more: Any) -> Any:
     """Train what is missing, within the budget."""
+    from tqdm import tqdm
+
     from posekit import inference
-    from posekit.experiments import environment
-    from posekit.experiments.ablations import ABLATIONS, carry
-    from posekit.experiments.ablations.run import RUNS, run_ablations
+    from posekit.experiments.ablations import ABLATIONS
+    from posekit.experiments.ablations.run import run_ablations
 
     deadline = None if options.budget_minutes is None else time.time() + 60 * options.budget_minutes
 
     def show(name: str, seed: int, metrics: Any) -> None:
-        print(f"{time.strftime('%H:%M:%S')}  {name}, seed {seed}: AP {metrics['AP']:.1f}", file=sys.stderr, flush=True)
+        line = f"{time.strftime('%H:%M:%S')}  {name}, seed {seed}: AP {metrics['AP']:.1f}"
+        tqdm.write(line, file=sys.stderr)  # above the sweep's bar, if there is one
 
-    runs = options.out or RUNS
-    # A recorded row names its commit: runs that other code left are not its own.
-    more.setdefault("runs", carry.runs_of(environment.code_id(), runs) if options.record else runs)
     return run_ablations(
         [ABLATIONS[name] for name in names],
         profile=options.profile,
@@ -67,22 +84,29 @@ def _run(options: Arguments, names: list[str], seeds: Any, **more: Any) -> Any:
         device=str(inference.pick_device(options.device)),
         deadline=deadline,
         folder=options.ledger,
+        runs=_runs(options),
         on_done=show,
         **more,
     )
 
 
+def _runs(options: Arguments) -> Path:
+    """Where the runs of this code lie: results of other code are not this one's."""
+    from posekit.experiments import environment
+    from posekit.experiments.ablations.run import RUNS, runs_of
+
+    return runs_of(environment.code_id(), options.out or RUNS)
+
+
 def _bring(options: Arguments, names: list[str], seeds: Any) -> Any:
     """Run as :func:`_run` does, go on from what the folder holds, and leave there what can be carried back."""
-    from posekit.experiments import environment
     from posekit.experiments.ablations import carry
-    from posekit.experiments.ablations.run import RUNS
 
-    runs = carry.runs_of(environment.code_id(), options.out or RUNS)
+    runs = _runs(options)
     asked = carry.Asked(tuple(names), options.profile, seeds, options.record)
     every = carry.resume(options.bring, runs, asked)
     try:
-        return _run(options, names, seeds, runs=runs, carried=True)
+        return _run(options, names, seeds, carried=True)
     finally:  # also when a run has failed: the others are worth carrying
         paths = carry.pack(options.bring, runs, every)
         size = sum(path.stat().st_size for path in paths) / 1e6
@@ -131,7 +155,9 @@ def add_verbs(verbs: Any) -> None:
     one.add_argument("--ray", action="store_true", help="spread the runs over a Ray cluster")
     one.add_argument("--device", default="auto", help="auto, cpu or cuda; auto takes a GPU when there is one")
     one.add_argument("--budget-minutes", type=float, help="stop then; the next call goes on")
-    one.add_argument("--out", type=Path, help="folder of the runs (build/ablations)")
+    one.add_argument(
+        "--out", type=Path, help="folder of the runs, in it one for each version of the code (build/ablations)"
+    )
     one.add_argument("--freeze", action="store_true", help="fix the definitions before recorded seeds run")
     one.add_argument("--record", action="store_true", help="append to the ledger; scores the test split")
     one.add_argument(

@@ -21,7 +21,7 @@ from typing import Any
 from posekit.experiments import environment, ledger
 from posekit.experiments.ablations.arm import DRAWS, RESULT, SPENT
 from posekit.experiments.ablations.definition import Ablation
-from posekit.experiments.ablations.run import RUNS, Outcome, run_ablations
+from posekit.experiments.ablations.run import RUNS, Outcome, run_ablations, runs_of
 from posekit.experiments.ledger import LedgerError
 
 WEIGHTS_BYTES = 8 << 20  # larger weights stay where they were made
@@ -56,11 +56,6 @@ class Merged:
     outcomes: list[Outcome]
     commit: str
     folder: Path
-
-
-def runs_of(code: str, runs: Path = RUNS) -> Path:
-    """The folder of runs that one version of the code made: only such runs can be recorded under its commit."""
-    return runs / f"carried-{code[:12]}"
 
 
 def pack(folder: Path, runs: Path, asked: Sequence[Asked]) -> list[Path]:

@@ -24,6 +24,11 @@ Draws = Mapping[str, np.ndarray]
 RUNS = environment.ROOT / "build" / "ablations"
 
 
+def runs_of(code: str, runs: Path = RUNS) -> Path:
+    """The folder of runs that one version of the code made: what other code left is neither used nor recorded."""
+    return runs / f"code-{code[:12]}"
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a call leaves.
@@ -50,7 +55,7 @@ def run_ablations(
     device: str = "cpu",
     deadline: float | None = None,
     folder: Path | None = None,
-    runs: Path = RUNS,
+    runs: Path | None = None,
     carried: bool = False,
     commit: str | None = None,
     on_done: Callable[[str, int, Metrics], None] = lambda name, seed, metrics: None,
@@ -67,7 +72,7 @@ def run_ablations(
         record: append to the ledger.
         workers, backend, deadline: as of :func:`posekit.experiments.ablations.sweep.sweep`.
         folder: ledger folder; ``data/ledger`` by default.
-        runs: folder of the runs, shared by all ablations.
+        runs: folder of the runs, shared by all ablations; by default this code's under ``build/ablations``.
         carried: with ``record``, leave the rows to the machine that the runs are carried to
             (:mod:`posekit.experiments.ablations.carry`); no checkout is needed here.
         commit: of the code that made runs which lie there already; the checked-out one by default.
@@ -81,6 +86,7 @@ def run_ablations(
         raise LedgerError(f"there is no profile '{profile}'; there are {', '.join(PROFILES)}")
     seeds = tuple((CONFIRM if record else LOOK)[: max(PROFILES[profile].seeds, 2)] if seeds is None else seeds)
     folder = folder or environment.DATA / "ledger"
+    runs = runs or runs_of(environment.code_id())
     write = record and not carried
     head = environment.commit(clean=True) if write else ""
     if record:

@@ -13,7 +13,7 @@ from pathlib import Path
 from posekit import load_weights
 from posekit.experiments import environment, ledger
 from posekit.experiments.ablations import ABLATIONS
-from posekit.experiments.ablations.arm import build
+from posekit.experiments.ablations.arm import build, read_result
 from posekit.experiments.ablations.run import RUNS, recorded
 from posekit.experiments.ledger import LedgerError
 from posekit.models import save_weights
@@ -35,13 +35,13 @@ def keep(
     config = ABLATIONS[ablation].configs(profile)[arm]
     key = ledger.config_hash(config)
     row = recorded(environment.DATA / "ledger").get((key, seed))
-    source = runs / "test" / f"{key}-seed{seed}" / WEIGHTS_OF_RUN
-    if row is None or not source.is_file():
-        what = "is not in the ledger" if row is None else f"left no weights in {source}"
+    folder_of_run = None if row is None else left_by(row, runs)
+    if row is None or folder_of_run is None:
+        what = "is not in the ledger" if row is None else f"left no weights in {runs}"
         raise LedgerError(f"the run {ablation}, {arm}, seed {seed} {what}; run posekit ablate {ablation} --record")
     net = build(config, seed)
     net.codec = Recipe.from_dict(config["recipe"]).apply_to_codec(net.codec)
-    load_weights(net, source)
+    load_weights(net, folder_of_run / WEIGHTS_OF_RUN)
     facts = {
         "command": f"posekit ablate {ablation} --profile {profile} --record; then python -m "
         f"posekit.experiments.ablations.weights {ablation} {json.dumps(arm)} --seed {seed} --profile {profile}",
@@ -55,6 +55,16 @@ def keep(
         path.unlink()
         raise LedgerError(f"{path.name} would be larger than {LIMIT // 1_000_000} MB; keep a smaller network")
     return path
+
+
+def left_by(row: ledger.Row, runs: Path) -> Path | None:
+    """The folder of the run that a row records; each version of the code has its own folder of runs under ``runs``."""
+    name = f"test/{row.config_hash}-seed{row.seed}"
+    for folder in (runs / name, *sorted(runs.glob(f"*/{name}"))):
+        result = read_result(folder)
+        if result is not None and result["metrics"] == row.metrics and (folder / WEIGHTS_OF_RUN).is_file():
+            return folder
+    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -32,8 +32,8 @@ def work(job: Mapping[str, Any], folder: str, deadline: float | None = None) -> 
     code, here = job.get("code"), environment.code_id()
     if code and code != here:
         raise LedgerError(
-            f"the sweep began with code {code[:10]} and a worker has code {here[:10]}; give every machine the same code, "
-            "leave it as it is while a sweep runs, and call the sweep again"
+            f"the sweep began with code {code[:10]}, a worker has code {here[:10]}; give every machine the same "
+            "code, leave it as it is while a sweep runs, and call the sweep again"
         )
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     try:
