@@ -188,6 +188,28 @@ def test_seeds_of_a_controlled_test_that_disagree_decide_nothing(tmp_path):
     assert "mechanism shown under seed 1, mechanism not shown under seed 2" in found.judged.reason
 
 
+def sides_row(seed: int, beyond: tuple[float, float, float]) -> Row:
+    """A recorded run of the order of dilations: confusion beyond the field, reversed minus DPM, with its interval."""
+    near, far = "within the field, reversed minus DPM", "beyond the field, reversed minus DPM"
+    shares = {f"{place} the field, {name}": 0.05 for place in ("within", "beyond") for name in ("DPM", "reversed")}
+    numbers = {**shares, near: 0.0, far: beyond[0], "receptive field px, D=1": 67.0}
+    intervals = {near: (-0.002, 0.002), far: beyond[1:]}
+    judged = EXPERIMENTS["left_right_order"].judge(Measurement(numbers, intervals))
+    return make_row(
+        seed, test="left_right_order", claims=("D06",), kind="controlled", scope=Scope("Mannequin, face", "quick"),
+        metrics=numbers, intervals=intervals, verdict=judged.verdict, reason=judged.reason, cells=judged.cells,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "verdict"), [((0.05, 0.06, 0.07), "mechanism shown"),
+                                                 ((0.01, 0.06, 0.11), "mechanism not shown")])  # fmt: skip
+def test_a_test_that_judges_by_intervals_is_judged_by_those_over_seeds(tmp_path, values, verdict):
+    """No seed's own interval excludes zero; the one over seeds does, if they agree."""
+    ledger.append(tmp_path, [sides_row(seed, (x, x - 0.15, x + 0.15)) for seed, x in enumerate(values)])
+    found = controlled(tmp_path, "D06")
+    assert found.verdict == verdict and {row.verdict for row in found.rows} == {"mechanism not shown"}
+
+
 @pytest.mark.parametrize(("worst", "verdict"), [(0.99, "mechanism shown"), (0.6, "undecided")])
 def test_an_effect_counts_only_beside_a_control_that_ties(tmp_path, worst, verdict):
     ledger.append(tmp_path, [cue_row("distant_cue", 1, **REACH, DPM=0.6)])

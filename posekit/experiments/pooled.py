@@ -26,8 +26,9 @@ def pool(rows: Sequence[Row], claim: str, controls: Sequence[Row] = ()) -> Judge
         controls: rows of the test's control.
 
     Returns:
-        The verdict and each cell's are those of all seeds, or "undecided" where seeds disagree; a control that does not
-        tie makes an effect undecided. Numbers are means over seeds; with several, cells have 95 % t-intervals.
+        Numbers are means over seeds; with several, cells have 95 % t-intervals. A test that judges by intervals is
+        judged by those over seeds. One that judges by fixed bounds is judged under every seed, and where seeds
+        disagree, it is undecided, as is an effect beside a control that does not tie.
     """
     experiment = EXPERIMENTS[rows[0].test]
     found = _over_seeds(experiment, rows, claim)
@@ -44,18 +45,22 @@ def _over_seeds(experiment: Experiment, rows: Sequence[Row], claim: str) -> Judg
     each = [judge(Measurement(row.metrics, row.intervals)) for row in rows]
     if len(rows) == 1:
         return each[0]
-    together = judge(_mean(rows))
-    verdict = _agreed([one.verdict for one in each])
-    words = ", ".join(f"{one.verdict} under seed {row.seed}" for one, row in zip(each, rows))
-    reason = f"Means over {len(rows)} seeds. {together.reason}" + (f" {words}." if verdict == UNDECIDED else "")
-    return Judgement(verdict, reason, tuple(_cell(cell, each) for cell in together.cells))
+    mean = _mean(rows)
+    together = judge(mean)
+    words = [one.verdict for one in each]
+    reason = f"Means over {len(rows)} seeds. {together.reason}"
+    if mean.intervals:
+        return Judgement(together.verdict, reason, tuple(_cell(cell, each, cell.verdict) for cell in together.cells))
+    if len(set(words)) > 1:
+        reason += " " + ", ".join(f"{word} under seed {row.seed}" for word, row in zip(words, rows)) + "."
+    return Judgement(_agreed(words), reason, tuple(_cell(cell, each) for cell in together.cells))
 
 
-def _cell(cell: Cell, each: Sequence[Judgement]) -> Cell:
+def _cell(cell: Cell, each: Sequence[Judgement], verdict: str = "") -> Cell:
     same = [next(c for c in one.cells if c.name == cell.name) for one in each]
     over_seeds = paired([c.measured for c in same])
     ends = (over_seeds.low, over_seeds.high)
-    return Cell(cell.name, over_seeds.mean, _agreed([c.verdict for c in same]), cell.published, ends)
+    return Cell(cell.name, over_seeds.mean, verdict or _agreed([c.verdict for c in same]), cell.published, ends)
 
 
 def _agreed(words: Sequence[str]) -> str:
