@@ -201,6 +201,8 @@ def _details(line: Line, width: int) -> list[str]:
         interval = f" [{ends[0]:+.3g}, {ends[1]:+.3g}]" if ends and len(cells) == 1 else ""
         published = f", published {cells[0].published}" if cells[0].published else ""
         words = " / ".join(dict.fromkeys(cell.verdict for cell in cells))
+        if is_control(name):
+            published, words = ", must tie", {"seen": "it does", "not seen": "it does not"}.get(words, words)
         detectable = line.rows[0].metrics.get(f"detectable, {name}")
         seen = f" ({detectable:.2g} would have been seen)" if detectable is not None and way(words) == "open" else ""
         text = f"{name}: {measured}{interval}{published}: {words}{seen}"
