@@ -185,7 +185,7 @@ def test_seeds_of_a_controlled_test_that_disagree_decide_nothing(tmp_path):
     ledger.append(tmp_path, [cue_row("distant_cue", seed, **REACH, DPM=dpm) for seed, dpm in ((1, 0.6), (2, 0.05))])
     found = controlled(tmp_path, "D02")
     assert (found.verdict, found.held) == ("undecided", (0, 1))
-    assert "mechanism shown under seed 1, mechanism not shown under seed 2" in found.judged.reason
+    assert "Mechanism shown under seed 1, mechanism not shown under seed 2" in found.judged.reason
 
 
 def sides_row(seed: int, beyond: tuple[float, float, float]) -> Row:
@@ -201,13 +201,20 @@ def sides_row(seed: int, beyond: tuple[float, float, float]) -> Row:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("values", "verdict"), [((0.05, 0.06, 0.07), "mechanism shown"),
-                                                 ((0.01, 0.06, 0.11), "mechanism not shown")])  # fmt: skip
-def test_a_test_that_judges_by_intervals_is_judged_by_those_over_seeds(tmp_path, values, verdict):
-    """No seed's own interval excludes zero; the one over seeds does, if they agree."""
-    ledger.append(tmp_path, [sides_row(seed, (x, x - 0.15, x + 0.15)) for seed, x in enumerate(values)])
+@pytest.mark.parametrize(
+    ("values", "half", "verdict"),
+    [
+        ((0.05, 0.06, 0.07), 0.03, "mechanism shown"),
+        ((0.05, 0.06, 0.07), 0.15, "undecided"),  # sure over seeds, but all on the same few people
+        ((0.01, 0.06, 0.11), 0.03, "undecided"),  # the other way round
+        ((0.01, 0.06, 0.11), 0.15, "mechanism not shown"),
+    ],
+)
+def test_a_test_that_judges_by_intervals_needs_those_over_seeds_and_over_cases(tmp_path, values, half, verdict):
+    ledger.append(tmp_path, [sides_row(seed, (x, x - half, x + half)) for seed, x in enumerate(values)])
     found = controlled(tmp_path, "D06")
-    assert found.verdict == verdict and {row.verdict for row in found.rows} == {"mechanism not shown"}
+    assert found.verdict == verdict
+    assert ("by the interval over seeds" in found.judged.reason) == (verdict == "undecided")
 
 
 @pytest.mark.parametrize(("worst", "verdict"), [(0.99, "mechanism shown"), (0.6, "undecided")])

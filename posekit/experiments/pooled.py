@@ -27,8 +27,9 @@ def pool(rows: Sequence[Row], claim: str, controls: Sequence[Row] = ()) -> Judge
 
     Returns:
         Numbers are means over seeds; with several, cells have 95 % t-intervals. A test that judges by intervals is
-        judged by those over seeds. One that judges by fixed bounds is judged under every seed, and where seeds
-        disagree, it is undecided, as is an effect beside a control that does not tie.
+        judged by those over seeds, and by those over its test cases, averaged as if all runs erred on the same cases.
+        One that judges by fixed bounds is judged under every seed. Where these disagree, it is undecided, as is an
+        effect beside a control that does not tie.
     """
     experiment = EXPERIMENTS[rows[0].test]
     found = _over_seeds(experiment, rows, claim)
@@ -45,35 +46,40 @@ def _over_seeds(experiment: Experiment, rows: Sequence[Row], claim: str) -> Judg
     each = [judge(Measurement(row.metrics, row.intervals)) for row in rows]
     if len(rows) == 1:
         return each[0]
-    mean = _mean(rows)
-    together = judge(mean)
-    words = [one.verdict for one in each]
-    reason = f"Means over {len(rows)} seeds. {together.reason}"
-    if mean.intervals:
-        return Judgement(together.verdict, reason, tuple(_cell(cell, each, cell.verdict) for cell in together.cells))
+    over_seeds, over_cases = judge(_mean(rows)), judge(_mean(rows, over_cases=True))
+    if _common([row.intervals for row in rows]):
+        says = {"by the interval over seeds": over_seeds, "over test cases": over_cases}
+    else:
+        says = {f"under seed {row.seed}": one for one, row in zip(each, rows)}
+    words = [one.verdict for one in says.values()]
+    reason = f"Means over {len(rows)} seeds. {over_seeds.reason}"
     if len(set(words)) > 1:
-        reason += " " + ", ".join(f"{word} under seed {row.seed}" for word, row in zip(words, rows)) + "."
-    return Judgement(_agreed(words), reason, tuple(_cell(cell, each) for cell in together.cells))
+        reason += " " + ", ".join(f"{one.verdict} {where}" for where, one in says.items()).capitalize() + "."
+    cells = tuple(_cell(cell.name, each, list(says.values())) for cell in over_seeds.cells)
+    return Judgement(_agreed(words), reason, cells)
 
 
-def _cell(cell: Cell, each: Sequence[Judgement], verdict: str = "") -> Cell:
-    same = [next(c for c in one.cells if c.name == cell.name) for one in each]
-    over_seeds = paired([c.measured for c in same])
-    ends = (over_seeds.low, over_seeds.high)
-    return Cell(cell.name, over_seeds.mean, verdict or _agreed([c.verdict for c in same]), cell.published, ends)
+def _cell(name: str, each: Sequence[Judgement], says: Sequence[Judgement]) -> Cell:
+    def of(judgements: Sequence[Judgement]) -> list[Cell]:
+        return [next(cell for cell in one.cells if cell.name == name) for one in judgements]
+
+    mean = paired([cell.measured for cell in of(each)])
+    verdict = _agreed([cell.verdict for cell in of(says)])
+    return Cell(name, mean.mean, verdict, of(each)[0].published, (mean.low, mean.high))
 
 
 def _agreed(words: Sequence[str]) -> str:
     return words[0] if len(set(words)) == 1 else UNDECIDED
 
 
-def _mean(rows: Sequence[Row]) -> Measurement:
-    """Means of what all seeds measured; intervals over seeds for the metrics that had one of their own."""
+def _mean(rows: Sequence[Row], *, over_cases: bool = False) -> Measurement:
+    """Means of what all seeds measured; where they had intervals, those over seeds, or the mean of their own."""
     metrics = {name: paired([row.metrics[name] for row in rows]) for name in _common([row.metrics for row in rows])}
-    return Measurement(
-        {name: one.mean for name, one in metrics.items()},
-        {name: (metrics[name].low, metrics[name].high) for name in _common([row.intervals for row in rows])},
-    )
+    intervals = {}
+    for name in _common([row.intervals for row in rows]):
+        low, high = (sum(row.intervals[name][end] for row in rows) / len(rows) for end in (0, 1))
+        intervals[name] = (low, high) if over_cases else (metrics[name].low, metrics[name].high)
+    return Measurement({name: one.mean for name, one in metrics.items()}, intervals)
 
 
 def _common(tables: Sequence[Mapping[str, Any]]) -> list[str]:
