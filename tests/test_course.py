@@ -406,6 +406,8 @@ def test_an_interrupted_run_leaves_nothing_half_written(tmp_path):
     cell = f"import pathlib, time; pathlib.Path({str(begun)!r}).touch(); time.sleep(60)"
     slow = changed("93_error.ipynb", tmp_path, "a = 1", cell)
     code = (
+        # What is started in the background of a shell ignores this signal, and so do its children.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "import sys; from pathlib import Path; from posekit.course.runner import run_course; "
         "run_course([sys.argv[1]], out=Path(sys.argv[2]), figures=Path(sys.argv[3]))"
     )
