@@ -70,7 +70,7 @@ class Row:
 
     Args:
         test: name of the test; also the file it is kept in.
-        claims: ids of ``data/claims.csv``.
+        claims: ids of ``data/claims.csv``; none for a run that decides nothing and that no comparison wants.
         kind: exact, bound, controlled, trained or paper.
         scope: dataset, profile and network.
         config: everything the run depended on besides the seed.
@@ -256,7 +256,7 @@ def _row(line: str, where: str) -> tuple[Row, str, str]:
 def _problem(row: Row) -> str | None:
     if row.kind not in KINDS:
         return f"unknown kind '{row.kind}'; use one of {', '.join(KINDS)}"
-    if not row.claims:
+    if not row.claims and (row.verdict is not None or row.cells):
         return "no claim is named; give the ids it speaks to"
     for word in [row.verdict, *(cell.verdict for cell in row.cells)]:
         if word is not None and not is_verdict(word):

@@ -193,7 +193,19 @@ def rerun(row: Row, recorded: Sequence[Row] = ()) -> Verified:
         recorded: the ledger it stands in, for :func:`allowances`.
     """
     experiment = find(row.test, profile=row.scope.profile)
-    metrics = experiment.measure(row.config, row.seed).metrics
+    return compare(row, experiment.measure(row.config, row.seed).metrics, recorded)
+
+
+def compare(row: Row, metrics: Mapping[str, float], recorded: Sequence[Row] = ()) -> Verified:
+    """A recorded row beside the numbers of another run of the same configuration and seed, made here.
+
+    Args:
+        recorded: the ledger it stands in, for :func:`allowances`.
+
+    Raises:
+        LedgerError: the two do not have the same metrics.
+    """
+    experiment = find(row.test, profile=row.scope.profile)
     if set(metrics) != set(row.metrics):
         odd = sorted(set(metrics) ^ set(row.metrics))[0]
         raise LedgerError(f"{row.test}.jsonl: metric '{odd}' is not on both sides of the rerun; record the test again")

@@ -78,6 +78,7 @@ class Arm:
         codec: fields of the network's codec that are replaced.
         recipe: fields of the recipe that are replaced.
         own_loss: keep the loss and target of the network's codec, which knows no cross-entropy.
+        level: of the cue, where it is not the profile's.
     """
 
     tiny: str
@@ -91,6 +92,7 @@ class Arm:
     codec: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     own_loss: bool = False
+    level: str = ""
 
     def config(self, profile: str) -> dict[str, Any]:
         """Everything that a run of this arm depends on besides its seed, as JSON values."""
@@ -103,7 +105,7 @@ class Arm:
             "codec": dict(self.codec),
             "recipe": self._recipe(sizes).to_dict(),
             "data": {
-                "level": sizes.level,
+                "level": self.level or sizes.level,
                 "view": sizes.view,
                 "scenes": {**sizes.scenes, "train": round(sizes.scenes["train"] * self.scenes)},
                 "generator": GENERATOR,

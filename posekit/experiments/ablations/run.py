@@ -112,7 +112,7 @@ def run_ablations(
         found.setdefault(key, {})[job.seed] = result["metrics"]
         draws.setdefault(key, {})[job.seed] = draws_of(job.folder)
         if write:
-            row = _training_row(job, key, name, result, profile, commit or head, speaks[key])
+            row = training_row(job, key, name, result, profile, commit or head, speaks[key])
             added = ledger.append(folder, [row], once=True)  # another sweep may have been quicker
             if added and draws[key][job.seed]:
                 save_arrays(arrays_path(row, folder), draws[key][job.seed])
@@ -161,9 +161,10 @@ def _claims(ablations: Sequence[Ablation], profile: str) -> dict[str, tuple[str,
     return {key: tuple(claims) for key, claims in speaks.items()}
 
 
-def _training_row(
-    job: Job, key: str, name: str, result: Mapping[str, Any], profile: str, commit: str, claims: tuple[str, ...]
+def training_row(
+    job: Job, key: str, name: str, result: Mapping[str, Any], profile: str, commit: str, claims: tuple[str, ...] = ()
 ) -> Row:
+    """One arm's run as a row of the ledger, without a verdict."""
     return Row(
         test=TRAINING.name,
         claims=claims,
