@@ -98,7 +98,9 @@ def test_explore_writes_the_picture_and_its_sheet(setup, tmp_path):
 
 def test_the_sheet_shows_what_also_names_and_no_picture_twice(setup, monkeypatch):
     written = []
-    monkeypatch.setattr(explorer, "contact_sheet", lambda pictures, captions: written.extend(captions) or pictures[0])
+    monkeypatch.setattr(
+        explorer, "contact_sheet", lambda pictures, captions, **_: written.extend(captions) or pictures[0]
+    )
     controls = {
         "kind": explorer.Choice(("fixed", "given"), "fixed", label="Kind"),
         "level": explorer.Choice((10, 20, 30, 40), 20, label="Level", slide=True),
@@ -115,7 +117,9 @@ def test_the_sheet_shows_what_also_names_and_no_picture_twice(setup, monkeypatch
 
 def test_the_sheet_leaves_out_pairs_before_what_a_control_does_alone(setup, monkeypatch):
     written = []
-    monkeypatch.setattr(explorer, "contact_sheet", lambda pictures, captions: written.extend(captions) or pictures[0])
+    monkeypatch.setattr(
+        explorer, "contact_sheet", lambda pictures, captions, **_: written.extend(captions) or pictures[0]
+    )
     controls = {
         "level": explorer.Choice(tuple(range(12)), 0, label="Level"),
         "shade": explorer.Slider(0, 200, 100, label="Shade"),

@@ -151,9 +151,11 @@ def test_parts_of_the_gain_add_up_and_what_is_missing_is_said(book, monkeypatch)
     monkeypatch.setattr(nb08_runs, "recorded_arms", lambda name: recorded_arms(name, folder=book))
     parts = nb08_runs.split_gain("AP")
     assert parts["in all"].values.tolist() == [11.0, 12.0]  # both seeds
-    picture, ruler = (parts[name].values[0] for name in ("the picture, at equal cells", "the ruler, at equal pictures"))
-    assert picture + ruler == parts["in all"].values[0]
-    assert nb08_runs.written(parts["the ruler, at equal pictures"]) == "6.0 (one seed)"
+    picture, branch = (
+        parts[name].values[0] for name in ("the picture, at equal cells", "the finer branch, at equal pictures")
+    )
+    assert picture + branch == parts["in all"].values[0]
+    assert nb08_runs.written(parts["the finer branch, at equal pictures"]) == "6.0 (one seed)"
     assert nb08_runs.written(nb08_runs.difference({1: {"AP": 1.0}}, {2: {"AP": 1.0}}, "AP")) == nb08_runs.NOT_YET
     lines = nb08_runs.arms_table("hrnet_branches").splitlines()
     assert "23.0 [10.3, 35.7], 2 seeds" in lines[0]  # 12.706 is t(0.975) of one degree of freedom

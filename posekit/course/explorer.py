@@ -108,7 +108,13 @@ def _described(label: str) -> dict[str, Any]:
 
 
 def explore(
-    draw: Callable[..., Any], *, name: str, alt: str, also: Sequence[dict[str, Any]] = (), **controls: Control
+    draw: Callable[..., Any],
+    *,
+    name: str,
+    alt: str,
+    also: Sequence[dict[str, Any]] = (),
+    columns: int = 3,
+    **controls: Control,
 ) -> None:
     """Show a drawing function with a control for each of its arguments.
 
@@ -119,6 +125,7 @@ def explore(
         alt: alternative text of the default picture.
         also: changes of the defaults that belong on the contact sheet too, for a control that does nothing until
             another one is set.
+        columns: of the contact sheet, fewer for wide pictures with small print.
         controls: a :class:`Slider`, :class:`Choice` or :class:`Toggle` for each argument of ``draw``.
 
     Raises:
@@ -136,7 +143,7 @@ def explore(
         alone = sweep(controls, pairs=False, also=also)
         most = max(12, sum(state in alone for state in drawn.values()))  # what a control does alone is never left out
         captions = [caption(controls, state) for state in drawn.values()][:most]
-        sheet = contact_sheet(list(drawn)[:most], captions)
+        sheet = contact_sheet(list(drawn)[:most], captions, columns=columns)
         sheet_alt = f"Contact sheet of the widget at {len(captions)} settings: {'; '.join(captions[:4])}."
         figures.keep(sheet, f"{name}-sheet", alt=sheet_alt, setup=setup, function=_name(draw))
         return
@@ -193,8 +200,11 @@ def _written(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def contact_sheet(pictures: Sequence[bytes], captions: Sequence[str], *, columns: int = 3, width: int = 360) -> bytes:
-    """PNG of the pictures in rows with their captions, on the panel colour of the style."""
+def contact_sheet(pictures: Sequence[bytes], captions: Sequence[str], *, columns: int = 3, width: int = 1110) -> bytes:
+    """PNG of the pictures in rows with their captions, on the panel colour of the style.
+
+    ``width`` is the room for ``columns`` pictures, pixels.
+    """
     import io
 
     from PIL import Image, ImageDraw, ImageFont
@@ -202,6 +212,8 @@ def contact_sheet(pictures: Sequence[bytes], captions: Sequence[str], *, columns
     from posekit.viz import INK, PANEL
 
     tiles = []
+    gap, line = 10, 17
+    width = width // columns - gap
     for picture in pictures:
         tile = Image.open(io.BytesIO(picture)).convert("RGB")
         tiles.append(tile.resize((width, round(width * tile.height / tile.width)), Image.Resampling.LANCZOS))
@@ -209,7 +221,6 @@ def contact_sheet(pictures: Sequence[bytes], captions: Sequence[str], *, columns
     texts = [_wrapped(text, font, width) for text in captions]
     rows = -(-len(tiles) // columns)
     across = min(columns, len(tiles))
-    gap, line = 10, 17
     strip = 5 + line * max(text.count("\n") + 1 for text in texts)
     height = max(tile.height for tile in tiles) + strip
     sheet = Image.new("RGB", (across * (width + gap) + gap, rows * (height + gap) + gap), PANEL)

@@ -231,7 +231,8 @@ EXERCISES = (
 - the crop shows 320 px of the picture on 256 px, so one of its pixels is 1.25 px: 0.625 px;
 - OKS = exp(-0.625² / (2 x 12,000 x 0.05²)) = exp(-0.0065) = {_OKS:.4f}.
 
-It does not help: it costs. It costs so little that AP will hardly show it. The person's size cancels: in a box half as
+It does not help: it costs. At 256x192 it costs so little that AP will hardly show it; at
+our size it shows, see row U02. The person's size cancels: in a box half as
 tall, the miss in the picture is half as long and the area a quarter. The crop's size does not: at half the size, one of
 its pixels covers twice as much, and the exponent is four times as large.""",
         answer=_SHIFT,
@@ -271,7 +272,7 @@ its pixels covers twice as much, and the exponent is four times as large.""",
   a quarter of a pixel.
 - c: read the rows: 72.2 over 71.7, 75.4 over 74.5, 73.1 over 71.8, 74.8 over 74.0. One run each, so "in this table".
 - b: *Post.* is the empirical shift alone. Every number there has the flip test.
-- d: never compared in the table. Section 4 reads every head with DARK as well: look there before you say it.
+- d: never compared in the table. Section 3 reads every head with DARK as well: look there before you say it.
 - e: the bound in row S02 is a tenth of it.
 - f: the offset is the cheapest step of the whole pipeline.""",
         answer={"a", "c"},

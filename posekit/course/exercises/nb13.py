@@ -56,8 +56,8 @@ def _half_width_for_error(n: float, half_width: float, effect: float) -> float:
     return n * (2.8 * half_width / effect) ** 2
 
 
-def _to_two_percent(expected: Any) -> Judge:
-    return number(float(expected), rel=0.02, unit="pictures")
+def _to_one_percent(expected: Any) -> Judge:
+    return number(float(expected), rel=0.01, unit="pictures")
 
 
 _CASES = (
@@ -109,7 +109,7 @@ difference is worth computing again, which takes a minute.""",
     Exercise(
         id="nb13-power",
         task="write `pictures_needed(n, half_width, effect)`: how many pictures find the effect with 80 % probability",
-        judge=function(_needed, _CASES, judged_by=_to_two_percent, slips=_SLIPS),
+        judge=function(_needed, _CASES, judged_by=_to_one_percent, slips=_SLIPS),
         solution="""Half the interval is 1.96 standard errors. An effect is found with 80 % probability when it is
 2.8 of them, and the standard error falls with the square root of the number of pictures:
 
@@ -120,7 +120,7 @@ def pictures_needed(n, half_width, effect):
 ```
 
 With 500 pictures and half a width of 0.9, an effect of 0.3 AP needs about 9,200 pictures: nearly twice COCO's val2017.
-Most gains in our sources' tables are smaller than 1 AP, and none comes with an interval.""",
+Many gains in our sources' tables are smaller than 1 AP, and none comes with an interval.""",
         answer=_needed,
         wrong=(
             (partial(_needed, power=0.0), "leave room for power"),

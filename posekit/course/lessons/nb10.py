@@ -148,7 +148,13 @@ def draw_super_resolution(factor: int, head: Head, decoder: str, noise: float, c
     left.plot([0], [0], marker="+", markersize=13, markeredgewidth=2, color=INK, linestyle="")
     left.plot([rx], [ry], marker="o", markersize=13, markerfacecolor="none", markeredgewidth=2,
               color=COLOURS["vermillion"], linestyle="")  # fmt: skip
-    left.set(xlim=(-8, 8), ylim=(8, -8), xlabel="px from the joint", title=f"cells of {4 / factor:g} px")
+    left.set(
+        xlim=(-8, 8),
+        ylim=(8, -8),
+        xlabel="px from the joint\ncross: joint, ring: as read",
+        ylabel="px from the joint",
+        title=f"cells of {4 / factor:g} px",
+    )
     left.grid(visible=False)
     _error_lines(middle, factor, head, decoder, noise)
     _cost_bars(right, factor, head, channels)
@@ -223,7 +229,7 @@ def outputs_figure(outputs: Sequence[Output]) -> Any:
     for i, (ax, output) in enumerate(zip(axes, outputs)):
         ax.imshow(output.target, vmin=0, vmax=1)
         height, width = output.size
-        role = "LR" if i == 0 else "answer" if i == last else f"SR head {i}"
+        role = "rough map" if i == 0 else "answer" if i == last else f"SR head {i}"
         ax.set_title(f"{role}: {height}x{width}\npeak {output.target.max():.2f}, loss x {output.weight:g}")
         ax.set(xticks=[], yticks=[])
         ax.grid(visible=False)

@@ -230,7 +230,8 @@ def detectable_figure() -> Any:
         right.text(x, y, word, color=MUTED, fontsize=9, va=side, rotation=along, rotation_mode="anchor",
                    transform_rotates_text=True)  # fmt: skip
     right.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="published difference, points",
-              ylabel="smallest difference seen here, points", title="Could this course have seen it?")  # fmt: skip
+              ylabel="smallest detectable difference here, points",
+              title="Could this course have seen it?")  # fmt: skip
     for axis in (right.xaxis, right.yaxis):
         axis.set_ticks([0.1, 0.3, 1, 3, 10, 30], ["0.1", "0.3", "1", "3", "10", "30"])
         axis.set_ticks([], minor=True)
