@@ -233,7 +233,7 @@ def heatmap_explorer(*, name: str = "05-resolution-slider", alt: str = "") -> No
         "rounded": Toggle(False, label="Target rounded to a cell"),
     }
     if not person_present():
-        explorer.explore(draw_heatmap, name=name, alt=alt, also=(), **controls)
+        explorer.explore(draw_heatmap, name=name, alt=alt, also=(), columns=3, **controls)
         return
     import ipywidgets
 
