@@ -14,6 +14,7 @@ import torch
 
 import posekit
 from posekit.experiments.ledger import LedgerError
+from posekit.inference import has_bf16
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "data"
@@ -94,10 +95,13 @@ def versions(packages: Sequence[str] = ()) -> dict[str, str]:
 
 
 def hardware(device: str = "cpu") -> dict[str, str | int]:
-    """Device kind, its model and the number of threads."""
+    """Device kind, its model, a processor's instructions (they decide the last digits), and the number of threads."""
     if device.startswith("cuda"):
         return {"device": "cuda", "model": torch.cuda.get_device_name(device), "threads": torch.get_num_threads()}
-    return {"device": "cpu", "model": _processor(), "threads": torch.get_num_threads()}
+    instructions = torch.backends.cpu.get_cpu_capability() + (", bf16" if has_bf16("cpu") else "")
+    return {
+        "device": "cpu", "model": _processor(), "instructions": instructions, "threads": torch.get_num_threads()
+    }  # fmt: skip
 
 
 def _processor() -> str:

@@ -6,7 +6,7 @@ from posekit.inference.fusion import fuse_conv_bn
 from posekit.inference.image import predict_image
 from posekit.inference.predict import Predictions, auto_shift, predict
 from posekit.inference.processes import ALONE, ProcessError, Processes, join
-from posekit.inference.runtime import Network, as_float, describe_model, map_prediction, pick_device, to_input
+from posekit.inference.runtime import Network, as_float, describe_model, has_bf16, map_prediction, pick_device, to_input
 from posekit.inference.speed import for_evaluation
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "export_onnx",
     "for_evaluation",
     "fuse_conv_bn",
+    "has_bf16",
     "join",
     "map_prediction",
     "pick_device",

@@ -222,6 +222,7 @@ class _Run:
         synchronise_batch_norm(model, processes, device)
         model.to(device=device, memory_format=torch.channels_last)
         self.replica = replicate(model, processes, device)
+        self.bf16 = recipe.bf16 and inference.has_bf16(self.device)
         self.optimizer = recipe.build_optimizer(model)
         self.average = WeightAverage(model, recipe.ema) if recipe.ema else None
         config = {
@@ -256,7 +257,7 @@ class _Run:
         with torch.no_grad():
             keypoints = batch.keypoints.to(self.device, non_blocking=True)
             targets, weights = codec.encode(keypoints, batch.visibility.to(self.device, non_blocking=True))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             prediction = self.replica(images)
         loss = supervised_loss(model, inference.as_float(prediction), targets, weights)
         if self.processes.size > 1:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 import posekit
+from posekit.inference.runtime import has_bf16
 
 
 def provenance(device: str | torch.device = "cpu") -> dict[str, Any]:
@@ -34,12 +35,13 @@ def provenance(device: str | torch.device = "cpu") -> dict[str, Any]:
 
 
 def hardware(device: str | torch.device = "cpu") -> dict[str, Any]:
-    """Processor, cores, threads and, on a GPU, its name."""
+    """Processor, cores, threads, whether the device multiplies in bfloat16 and, on a GPU, its name."""
     found: dict[str, Any] = {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.device(device).type,
+        "bf16": has_bf16(device),
     }
     if torch.device(device).type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)

@@ -69,7 +69,8 @@ class Recipe:
         samples: length in people seen, rounded up to whole batches.
         clip: largest gradient norm, or None for no clipping; 0 is refused, which would stop all learning.
         ema: decay of the averaged weights that are evaluated and kept, or None.
-        bf16: training passes under bfloat16 autocast; weights, loss, optimizer and evaluation stay float32.
+        bf16: training passes under bfloat16 autocast, where the device multiplies in it; weights, loss, optimizer
+            and evaluation stay float32. On other devices everything is float32, and ``run.json`` says so.
         loss: overrides the loss of the network's codec, or None: "hrnet_mse" (with its factor 0.5), "srpose_mse"
             (without, like mmpose's) or "cross_entropy". Adam does not notice the factor, clipping does.
         centre: overrides where heatmap targets are centred ("rounded", "subpixel"), or None.
