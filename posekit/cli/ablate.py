@@ -39,7 +39,9 @@ def ablate(options: Arguments) -> int:
     if outcome.open:
         lines.append(f"{outcome.open} runs are still open; the same command goes on with them")
     print_result(options, {"open": outcome.open, "rows": _facts([outcome])}, "\n".join(lines))
-    return 0
+    if outcome.failed:
+        print(f"posekit: {outcome.failed}", file=sys.stderr)
+    return 1 if outcome.failed else 0
 
 
 def _refuse(options: Arguments) -> None:
@@ -58,13 +60,17 @@ def _refuse(options: Arguments) -> None:
         raise UsageError(f"--jobs is a number of runs at a time, 1 or more, not {options.jobs}")
     if options.budget_minutes is not None and not 0 < options.budget_minutes < math.inf:
         raise UsageError(f"--budget-minutes is a time above 0, not {options.budget_minutes:g}")
+    if options.bring:
+        try:
+            options.bring.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--bring {options.bring} cannot be a folder ({error.strerror}); name another") from None
 
 
 def _run(options: Arguments, names: list[str], seeds: Any, **more: Any) -> Any:
     """Train what is missing, within the budget."""
     from tqdm import tqdm
 
-    from posekit import inference
     from posekit.experiments.ablations import ABLATIONS
     from posekit.experiments.ablations.run import run_ablations
 
@@ -81,13 +87,24 @@ def _run(options: Arguments, names: list[str], seeds: Any, **more: Any) -> Any:
         record=options.record,
         workers=options.jobs,
         backend="ray" if options.ray else "processes",
-        device=str(inference.pick_device(options.device)),
+        device=_device(options),
         deadline=deadline,
         folder=options.ledger,
         runs=_runs(options),
         on_done=show,
         **more,
     )
+
+
+def _device(options: Arguments) -> str:
+    """Of the runs; with Ray, what the cluster has and not what this machine has."""
+    from posekit import inference
+
+    if not options.ray:
+        return str(inference.pick_device(options.device))
+    from posekit.experiments.ablations.cluster import has_gpu
+
+    return ("cuda" if has_gpu() else "cpu") if options.device == "auto" else options.device
 
 
 def _runs(options: Arguments) -> Path:
@@ -100,9 +117,13 @@ def _runs(options: Arguments) -> Path:
 
 def _bring(options: Arguments, names: list[str], seeds: Any) -> Any:
     """Run as :func:`_run` does, go on from what the folder holds, and leave there what can be carried back."""
-    from posekit.experiments.ablations import carry
+    from posekit.experiments.ablations import ABLATIONS, CONFIRM, PROFILES, carry, frozen
 
     runs = _runs(options)
+    _device(options)
+    if options.record:  # what will be refused is not asked for in the archives either
+        for name in names:
+            frozen.check(ABLATIONS[name], options.profile, seeds or CONFIRM[: max(PROFILES[options.profile].seeds, 2)])
     asked = carry.Asked(tuple(names), options.profile, seeds, options.record)
     every = carry.resume(options.bring, runs, asked)
     try:
@@ -111,6 +132,12 @@ def _bring(options: Arguments, names: list[str], seeds: Any) -> Any:
         paths = carry.pack(options.bring, runs, every)
         size = sum(path.stat().st_size for path in paths) / 1e6
         print(f"{options.bring}: {len(paths)} archives, {size:.1f} MB, for posekit ablate --merge", file=sys.stderr)
+        if large := carry.left_behind(runs):
+            print(
+                f"too large to be carried are the checkpoints of {len(large)} unfinished runs ({large[0]}, ...): on a "
+                "bare machine these begin anew",
+                file=sys.stderr,
+            )
 
 
 def _merge(options: Arguments) -> int:
@@ -124,9 +151,11 @@ def _merge(options: Arguments) -> int:
         f"{merged.rows} rows added to the ledger, made by commit {merged.commit[:10]}; {left} runs were not carried; "
         f"runs and weights lie in {merged.folder}",
     ]
-    facts = {"added": merged.rows, "commit": merged.commit, "open": left, "rows": _facts(merged.outcomes)}
-    print_result(options, facts, "\n".join(lines))
-    return 0
+    facts = {"added": merged.rows, "commit": merged.commit, "open": left, "refused": merged.refused}
+    print_result(options, {**facts, "rows": _facts(merged.outcomes)}, "\n".join(lines))
+    for sentence in merged.refused:
+        print(f"not recorded: {sentence}", file=sys.stderr)
+    return 1 if merged.refused else 0
 
 
 def _lines(outcomes: Sequence[Any]) -> list[str]:

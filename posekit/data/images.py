@@ -6,6 +6,7 @@ OpenCV is used when it is there; Pillow alone is enough.
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
@@ -128,6 +129,17 @@ def write_image(path: str | os.PathLike, picture: np.ndarray) -> None:
     partial.replace(path)
 
 
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _constant_rows(
+    mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factors and summands of a row of pixels, (width * 3,) each. Kept: copying them to a GPU waits for the GPU."""
+    scale = [1 / (255 * s) for s in std]
+    shift = [-m / s for m, s in zip(mean, std, strict=True)]
+    return torch.tensor(scale, device=device).repeat(width), torch.tensor(shift, device=device).repeat(width)
+
+
 def normalise(
     images: torch.Tensor,
     *,
@@ -141,14 +153,11 @@ def normalise(
     the result of an earlier call of the same shape: half of the time otherwise goes into fresh memory.
     """
     B, C, H, W = images.shape
-    scale = [1 / (255 * s) for s in std]
-    shift = [-m / s for m, s in zip(mean, std, strict=True)]
     device = images.device
     # (B, C, H, W) channels_last -> (B, H, W * C): one long row, so that the channel constants broadcast over whole
     # rows instead of over three values at a time, which is several times slower on a CPU.
     rows = images.permute(0, 2, 3, 1).contiguous().view(B, H, W * C)
-    row_scale = torch.tensor(scale, device=device).repeat(W)
-    row_shift = torch.tensor(shift, device=device).repeat(W)
+    row_scale, row_shift = _constant_rows(tuple(mean), tuple(std), W, device)
     out_rows = _float_rows((B, H, W * C), device) if out is None else out.permute(0, 2, 3, 1).view(B, H, W * C)
     if device.type == "cpu":
         # One picture at a time, so that it is still in the cache when it is scaled.

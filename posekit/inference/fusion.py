@@ -39,9 +39,16 @@ def fuse_conv_bn(model: nn.Module) -> nn.Module:
         merged = fuse_conv_bn_eval(convolution, norm, transpose=isinstance(convolution, _TRANSPOSED))
         fused.set_submodule(names[convolution], merged)
         fused.set_submodule(names[norm], nn.Identity())
-    if not close(original(image), fused(image), _TOLERANCE):
+    if not _equal(original, copy.deepcopy(fused), image):
         raise ValueError(f"batch normalisation cannot be folded in {type(model).__name__}: evaluate it unfused")
     return fused
+
+
+def _equal(original: nn.Module, fused: nn.Module, image: torch.Tensor) -> bool:
+    """Whether two networks, which are used up by it, agree on a picture."""
+    if image.is_cuda:  # whose float32 convolutions keep ten bits of the mantissa (TF32): far less than is asked for
+        original, fused, image = original.double(), fused.double(), image.double()
+    return close(original(image), fused(image), _TOLERANCE)
 
 
 def _followers(model: nn.Module, image: torch.Tensor) -> dict[Any, Any]:

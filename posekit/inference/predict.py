@@ -92,7 +92,8 @@ def predict(
     device = pick_device(device)
     codec = model.codec
     cells = auto_shift(codec) if shift == "auto" else shift
-    model.to(device=device, memory_format=torch.channels_last)
+    with torch.inference_mode(False):  # else what moves to a GPU could never be trained again
+        model.to(device=device, memory_format=torch.channels_last)
     was_training = model.training
     model.eval()
     run = None if compile else model

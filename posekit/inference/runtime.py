@@ -44,6 +44,11 @@ def has_bf16(device: str | torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def full_float32() -> Any:
+    """A context in which a GPU's convolutions use all of float32; by default they keep ten bits of it (TF32)."""
+    return torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False)
+
+
 def to_input(images: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Batches as a loader gives them -> what a network takes, in channels_last.
 

@@ -84,7 +84,7 @@ def share_of_loss(codec: Any, weights: torch.Tensor, processes: Processes) -> to
     if getattr(codec, "regulariser", 0):
         raise TrainingError("IntegralHeatmap's regulariser is averaged unlike its coordinates: train in one process")
     by_labels = isinstance(codec, (Coordinates, IntegralHeatmap))
-    count = weights.sum().clamp(min=1) if by_labels else torch.tensor(float(len(weights)), device=weights.device)
+    count = weights.sum().clamp(min=1) if by_labels else torch.full((), float(len(weights)), device=weights.device)
     total = weights.sum() if by_labels else count.clone()
     return count / processes.mean_(total.clone()).clamp(min=1 / processes.size)
 

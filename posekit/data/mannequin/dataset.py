@@ -7,9 +7,12 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +47,8 @@ class Mannequin(PeopleDataset):
         root: folder of the caches; None is ``$POSEKIT_DATA``, else ``data/generated`` of the project.
         progress: show a progress bar while rendering.
         device: torch device that renders. A GPU may differ from a CPU in the last bit of some pixels.
+        processes: that render together, on a CPU. With more than one, a script must be importable as Python's
+            ``multiprocessing`` asks: its work stands under ``if __name__ == "__main__"``.
 
     Attributes:
         people: :class:`posekit.annotations.People`, rows in scene order.
@@ -67,6 +72,7 @@ class Mannequin(PeopleDataset):
         root: str | os.PathLike | None = None,
         progress: bool = True,
         device: str = "cpu",
+        processes: int = 1,
     ) -> None:
         self.split, self.seed, self.size = split, int(seed), (int(size[0]), int(size[1]))
         self.knobs = _knobs(level, view)
@@ -88,7 +94,7 @@ class Mannequin(PeopleDataset):
         data = self._ready()
         if data is None:
             with _alone(self.folder.with_suffix(".lock")):
-                data = self._ready() or self._render(progress, device)
+                data = self._ready() or self._render(progress, device, processes)
         people = dataclasses.replace(read_people(data), source=str(self.annotation_file))
         super().__init__(people, self.folder / "images", name=name)
         self._ids = np.array([a["id"] for a in data["annotations"]], np.int64)
@@ -120,7 +126,7 @@ class Mannequin(PeopleDataset):
             return None
         return None
 
-    def _render(self, progress: bool, device: str) -> dict:
+    def _render(self, progress: bool, device: str, processes: int) -> dict:
         from tqdm import tqdm
 
         images, parts = self.folder / "images", self.folder / "parts"
@@ -128,12 +134,13 @@ class Mannequin(PeopleDataset):
         parts.mkdir(exist_ok=True)
         data = header(f"Mannequin {self.split}, {self.knobs}, seed {self.seed}, generator {GENERATOR}")
         data |= {"images": [], "annotations": []}
+        plan = Plan(self.split, self.seed, self.knobs, self.size)
+        todo = [range(first, min(first + PART, self.scenes)) for first in range(0, self.scenes, PART)]
+        jobs = [(plan, parts / f"{indices[0]:06d}.json", images, indices, device) for indices in todo]
         with tqdm(
             total=self.scenes, desc=f"rendering {self.split}", unit="scene", disable=not progress, leave=False
         ) as bar:
-            for first in range(0, self.scenes, PART):
-                indices = range(first, min(first + PART, self.scenes))
-                part = self._part(parts / f"{first:06d}.json", images, indices, device, bar)
+            for part in _drawn(jobs, min(processes, len(jobs)) if device == "cpu" else 1, bar.update):
                 data["images"] += part["images"]
                 data["annotations"] += part["annotations"]
         _write(self.annotation_file, json.dumps(data).encode())
@@ -142,30 +149,78 @@ class Mannequin(PeopleDataset):
         parts.rmdir()
         return data
 
-    def _part(self, path: Path, images: Path, indices: range, device: str, bar) -> dict:
-        """Records of some scenes: from an earlier, interrupted run where its pictures are whole, else rendered."""
-        with contextlib.suppress(OSError, AnnotationError, KeyError, TypeError):
-            part = load_json(path)
-            if len(part["images"]) == len(indices) and not _bad_pictures(images, part["images"]):
-                bar.update(len(indices))
-                return part
-        part = {"images": [], "annotations": []}
-        for start in range(0, len(indices), BATCH):
-            for index, scene, rendered in render_scenes(self, indices[start : start + BATCH], device):
-                name, data = f"{index:06d}.png", encode_png(rendered.image)
-                _write(images / name, data)
-                part["images"].append(image_record(index, scene, name, len(data)))
-                part["annotations"] += annotation_records(index, scene, rendered)
-                bar.update(1)
-        _write(path, json.dumps(part).encode())
-        return part
+
+class Plan(NamedTuple):
+    """What a scene of a dataset depends on, besides its number."""
+
+    split: str
+    seed: int
+    knobs: Difficulty
+    size: tuple[int, int]
 
 
-def render_scenes(dataset: Mannequin, indices, device: str) -> Iterator[tuple]:
-    """(index, scene, rendered) of some scenes of a dataset, rendered together."""
+def _drawn(jobs: Sequence[tuple], processes: int, update: Callable[[int], Any]) -> Iterator[dict]:
+    """The records of every job of :func:`_part`, in order; ``update`` hears of scenes as they are done."""
+    if processes < 2:
+        for job in jobs:
+            yield _part(*job, update=update)
+        return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    # Not forked: torch's threads would not survive it.
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, mp_context=spawn, initializer=_end_with, initargs=(os.getpid(),))
+    try:
+        for job, drawn in zip(jobs, [pool.submit(_part, *job) for job in jobs]):
+            yield drawn.result()
+            update(len(job[3]))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it has been killed; nobody else would."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _part(
+    plan: Plan,
+    path: Path,
+    images: Path,
+    indices: range,
+    device: str,
+    update: Callable[[int], Any] = lambda scenes: None,
+) -> dict:
+    """Records of some scenes: from an earlier, interrupted run where its pictures are whole, else rendered."""
+    with contextlib.suppress(OSError, AnnotationError, KeyError, TypeError):
+        part = load_json(path)
+        if len(part["images"]) == len(indices) and not _bad_pictures(images, part["images"]):
+            update(len(indices))
+            return part
+    part = {"images": [], "annotations": []}
+    for start in range(0, len(indices), BATCH):
+        for index, scene, rendered in render_scenes(plan, indices[start : start + BATCH], device):
+            name, data = f"{index:06d}.png", encode_png(rendered.image)
+            _write(images / name, data)
+            part["images"].append(image_record(index, scene, name, len(data)))
+            part["annotations"] += annotation_records(index, scene, rendered)
+            update(1)
+    _write(path, json.dumps(part).encode())
+    return part
+
+
+def render_scenes(plan: Plan, indices, device: str) -> Iterator[tuple]:
+    """(index, scene, rendered) of some scenes of a plan, rendered together."""
     from posekit.data.mannequin.render import render
 
-    scenes = [sample_scene(dataset.seed, dataset.split, i, dataset.knobs, dataset.size) for i in indices]
+    scenes = [sample_scene(plan.seed, plan.split, i, plan.knobs, plan.size) for i in indices]
     yield from zip(indices, scenes, render(scenes, device=device))
 
 
@@ -176,7 +231,7 @@ def encode_png(image: np.ndarray) -> bytes:
     from PIL import Image
 
     file = BytesIO()
-    Image.fromarray(image).save(file, "PNG")
+    Image.fromarray(image).save(file, "PNG", compress_level=1)  # as OpenCV has it
     return file.getvalue()
 
 

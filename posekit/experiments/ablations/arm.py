@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 import zipfile
@@ -42,15 +43,17 @@ def build(config: Mapping[str, Any], seed: int) -> Any:
     return net
 
 
-def dataset(config: Mapping[str, Any], split: str, *, device: str = "cpu") -> Mannequin:
-    """A split of Mannequin as a configuration asks for it; a GPU draws it where it is not there yet."""
+def dataset(config: Mapping[str, Any], split: str) -> Mannequin:
+    """A split of Mannequin as a configuration asks for it, drawn by all processors where it is not there yet."""
     data = config["data"]
     if data["generator"] != GENERATOR:
         raise LedgerError(
             f"the run used generation {data['generator']} of Mannequin and this version draws generation {GENERATOR}; "
             "check out the run's commit to repeat it"
         )
-    return Mannequin(split, level=data["level"], view=data["view"], scenes=data["scenes"][split], device=device)
+    return Mannequin(
+        split, level=data["level"], view=data["view"], scenes=data["scenes"][split], processes=os.cpu_count() or 1
+    )
 
 
 def run_arm(
@@ -69,7 +72,7 @@ def run_arm(
         config: of :meth:`posekit.experiments.ablations.Arm.config`.
         split: that the trained network is scored on; "test" only for what is recorded.
         folder: of the run; its ``result.json`` is returned at once when it is there.
-        device: "cpu" or "cuda": trains, scores and draws what is missing of the dataset.
+        device: "cpu" or "cuda": trains and scores.
         deadline: of ``time.time()``; training stops at the next record after it.
 
     Returns:
@@ -102,10 +105,10 @@ def run_arm(
     net = build(config, seed)
     with torch.enable_grad():
         training.fit(
-            net, dataset(config, "train", device=device), None, recipe, out_dir=folder, seed=seed, device=device,
+            net, dataset(config, "train"), None, recipe, out_dir=folder, seed=seed, device=device,
             progress=False, on_log=log, checkpoint_seconds=20,
         )  # fmt: skip
-    scores = score_variants(net, dataset(config, split, device=device), device=device)
+    scores = score_variants(net, dataset(config, split), device=device)
     parameters = float(sum(parameter.numel() for parameter in net.parameters()))
     result = {
         "metrics": {**scores.metrics, "parameters": parameters},
@@ -156,13 +159,13 @@ def draws_of(folder: Path) -> dict[str, np.ndarray]:
         raise LedgerError(f"{path} is damaged ({error}); delete the run's folder and the run is made again") from None
 
 
-def _measure(config: Mapping[str, Any], seed: int) -> Measurement:
+def _measure(config: Mapping[str, Any], seed: int, *, device: str = "cpu") -> Measurement:
     """Train from nothing in a folder of its own: what the ledger's verification repeats."""
     import tempfile
 
     folder = Path(tempfile.mkdtemp())
     try:
-        result = run_arm(config, seed, split="test", folder=folder)
+        result = run_arm(config, seed, split="test", folder=folder, device=device)
         draws = draws_of(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -23,6 +23,7 @@ from posekit.experiments.ablations.arm import DRAWS, RESULT, SPENT
 from posekit.experiments.ablations.definition import Ablation
 from posekit.experiments.ablations.run import RUNS, Outcome, run_ablations, runs_of
 from posekit.experiments.ledger import LedgerError
+from posekit.training import CHECKPOINT
 
 WEIGHTS_BYTES = 8 << 20  # larger weights stay where they were made
 PART_BYTES = 15_000_000  # of an archive; also of a checkpoint that is carried
@@ -49,6 +50,7 @@ class Merged:
         rows: added to the ledger, runs and comparisons.
         outcomes: one for each thing that was asked for.
         commit: that has the code of the runs.
+        refused: why something that was asked for could not be recorded, a sentence each.
         folder: where runs and weights lie now.
     """
 
@@ -56,6 +58,7 @@ class Merged:
     outcomes: list[Outcome]
     commit: str
     folder: Path
+    refused: list[str]
 
 
 def pack(folder: Path, runs: Path, asked: Sequence[Asked]) -> list[Path]:
@@ -70,30 +73,27 @@ def pack(folder: Path, runs: Path, asked: Sequence[Asked]) -> list[Path]:
     done = [run for run in found if (run / RESULT).is_file()]
     files = [run / name for run in found for name in FACTS if (run / name).is_file()]
     files += [run / "weights.safetensors" for run in done if _size(run / "weights.safetensors") <= WEIGHTS_BYTES]
-    files += [
-        run / "checkpoint.safetensors"
-        for run in found
-        if run not in done and _size(run / "checkpoint.safetensors") <= PART_BYTES
-    ]
+    files += [run / CHECKPOINT for run in found if run not in done and _size(run / CHECKPOINT) <= PART_BYTES]
     about = {"code": environment.code_id(), "asked": [dataclasses.asdict(one) for one in asked]}
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
+    paths, partials = [], []
     for number, part in enumerate(_parts([path for path in files if path.is_file()]), 1):
         paths.append(folder / f"runs-{number}.zip")
-        partial = paths[-1].with_suffix(".part")
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        partials.append(paths[-1].with_suffix(".part"))
+        with zipfile.ZipFile(partials[-1], "w", zipfile.ZIP_DEFLATED) as archive:
             if number == 1:
                 archive.writestr(ABOUT, json.dumps(about, indent=1))
             for path in part:
                 archive.write(path, path.relative_to(runs).as_posix())
-        os.replace(partial, paths[-1])
+    for partial, path in zip(partials, paths):
+        os.replace(partial, path)
     for path in set(_archives(folder)) - set(paths):
         path.unlink()
     return paths
 
 
 def unpack(folder: Path, runs: Path) -> tuple[str, list[Asked]]:
-    """Lay the archives of a folder out under ``runs``; a run that is finished there stays as it is.
+    """Lay the archives of a folder out under ``runs``; a run that has come further there stays as it is.
 
     Returns:
         The id of the code that made them, and what was asked for; ("", []) when there are no archives.
@@ -102,19 +102,25 @@ def unpack(folder: Path, runs: Path) -> tuple[str, list[Asked]]:
         LedgerError: an archive that is damaged, or holds something else.
     """
     code, finished = "", {path.parent for path in runs.glob("*/*/result.json")}
+    here = {path.parent: _step(path.read_bytes()) for path in runs.glob(f"*/*/{CHECKPOINT}")}
     asked: list[Asked] = []
     for path in _archives(folder):
         try:
             with zipfile.ZipFile(path) as archive:
-                for name in archive.namelist():
+                # Results last: they say that a run is whole.
+                for name in sorted(archive.namelist(), key=lambda name: name.endswith(RESULT)):
                     content = archive.read(name)
                     if name == ABOUT:
                         code, asked = _about(json.loads(content))
                         continue
                     target = _target(path, name, content, runs)
+                    if target.name == CHECKPOINT and _step(content) < here.get(target.parent, 0):
+                        continue
                     if target.parent not in finished:
                         target.parent.mkdir(parents=True, exist_ok=True)
-                        target.write_bytes(content)
+                        part = target.with_name(f"{target.name}.part")
+                        part.write_bytes(content)
+                        os.replace(part, target)
         except (zipfile.BadZipFile, json.JSONDecodeError, KeyError, TypeError) as error:
             raise LedgerError(f"{path.name} is damaged ({error}); bring the archives once more") from None
     return code, asked
@@ -156,13 +162,13 @@ def merge(folder: Path, ablations: dict[str, Ablation], *, to: Path | None = Non
     commit = environment.commit_of(code)
     to = to or environment.DATA / "ledger"
     before = len(ledger.read(to))
-    outcomes = []
+    outcomes, refused = [], []
     for one in asked:
         unknown = [name for name in one.names if name not in ablations]
         if unknown:
             raise LedgerError(f"there is no ablation '{unknown[0]}' here; check out commit {commit[:10]} to merge")
-        outcomes.append(
-            run_ablations(
+        try:
+            outcome = run_ablations(
                 [ablations[name] for name in one.names],
                 profile=one.profile,
                 seeds=one.seeds,
@@ -172,8 +178,11 @@ def merge(folder: Path, ablations: dict[str, Ablation], *, to: Path | None = Non
                 runs=runs,
                 commit=commit,
             )
-        )
-    return Merged(len(ledger.read(to)) - before, outcomes, commit, runs)
+        except LedgerError as error:  # what else was asked for can be recorded all the same
+            refused.append(f"{', '.join(one.names)} ({one.profile}): {error}")
+        else:
+            outcomes.append(outcome)
+    return Merged(len(ledger.read(to)) - before, outcomes, commit, runs, refused)
 
 
 def _code_of(folder: Path) -> str:
@@ -216,6 +225,21 @@ def _parts(files: list[Path]) -> list[list[Path]]:
         parts[-1].append(path)
         room -= path.stat().st_size
     return parts
+
+
+def left_behind(runs: Path) -> list[str]:
+    """Unfinished runs whose checkpoint is too large to be carried."""
+    large = [path.parent for path in runs.glob(f"*/*/{CHECKPOINT}") if _size(path) > PART_BYTES]
+    return sorted(run.name for run in large if not (run / RESULT).is_file())
+
+
+def _step(checkpoint: bytes) -> int:
+    """How far a run had come, from its checkpoint's header; 0 if that does not say."""
+    try:
+        header = json.loads(checkpoint[8 : 8 + int.from_bytes(checkpoint[:8], "little")])
+        return int(json.loads(header["__metadata__"]["posekit"])["step"])
+    except (ValueError, KeyError, TypeError):
+        return 0
 
 
 def _size(path: Path) -> float:

@@ -13,6 +13,25 @@ from posekit.experiments.ablations.sweep import Job
 from posekit.experiments.ablations.worker import LEFT, work_elsewhere
 
 
+def has_gpu() -> bool:
+    """Whether any machine of the cluster has a GPU.
+
+    Raises:
+        ImportError: without Ray.
+    """
+    return _ray().cluster_resources().get("GPU", 0) > 0
+
+
+def _ray() -> Any:
+    """Ray, connected to its cluster."""
+    try:
+        import ray
+    except ImportError:
+        raise ImportError("sweeps over many machines need Ray: pip install 'posekit[ray]'") from None
+    ray.init(ignore_reinit_error=True, log_to_driver=False)
+    return ray
+
+
 class RayTasks:
     """Runs in a cluster: the one that ``RAY_ADDRESS`` names, one that runs here, or a new one of this machine.
 
@@ -24,12 +43,7 @@ class RayTasks:
     """
 
     def __init__(self, jobs: Sequence[Job]):
-        try:
-            import ray
-        except ImportError:
-            raise ImportError("sweeps over many machines need Ray: pip install 'posekit[ray]'") from None
-        self._ray = ray
-        ray.init(ignore_reinit_error=True, log_to_driver=False)
+        self._ray = ray = _ray()
         needs: dict[str, Any] = {"num_gpus": 1} if any(j.device.startswith("cuda") for j in jobs) else {"num_cpus": 1}
         self._work = ray.remote(**needs, max_retries=0)(work_elsewhere)  # the sweep itself tries again
 

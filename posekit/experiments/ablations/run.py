@@ -15,7 +15,7 @@ from posekit.experiments.ablations import frozen
 from posekit.experiments.ablations.analysis import judge, judge_numbers
 from posekit.experiments.ablations.arm import TRAINING, draws_of
 from posekit.experiments.ablations.definition import CONFIRM, LOOK, PROFILES, Ablation
-from posekit.experiments.ablations.sweep import Backend, Job, sweep
+from posekit.experiments.ablations.sweep import Backend, Job, SweepError, sweep
 from posekit.experiments.ledger import LedgerError, Row, Scope
 from posekit.experiments.runner import Experiment, Measurement, arrays_of, arrays_path, save_arrays
 
@@ -37,11 +37,13 @@ class Outcome:
         rows: one comparison for each ablation whose runs are all there.
         runs: metrics by arm's configuration hash and seed.
         open: runs that the budget did not reach.
+        failed: what became of runs that fail every time; the others do not wait for them.
     """
 
     rows: list[Row]
     runs: Mapping[str, Mapping[int, Metrics]]
     open: int
+    failed: str = ""
 
 
 def run_ablations(
@@ -119,13 +121,17 @@ def run_ablations(
         on_done(name, job.seed, result["metrics"])
 
     ordered = _by_ablation(ablations, profile, [job for _, _, job in jobs], names)
-    left = sweep(ordered, workers=workers, backend=backend, deadline=deadline, on_done=done)
+    failed = ""
+    try:
+        left = sweep(ordered, workers=workers, backend=backend, deadline=deadline, on_done=done)
+    except SweepError as error:
+        failed, left = str(error), sum(job.seed not in found.get(key, {}) for key, _, job in jobs)
     rows = []
     for ablation in ablations:
         arms = {name: ledger.config_hash(config) for name, config in ablation.configs(profile).items()}
         if all(seed in found.get(key, {}) for key in arms.values() for seed in seeds) and len(seeds) > 1:
             rows.append(_comparison(ablation, profile, seeds, found, draws, folder if write else None, head))
-    return Outcome(rows, found, left)
+    return Outcome(rows, found, left, failed)
 
 
 def recorded(folder: Path) -> dict[tuple[str, int], Row]:

@@ -93,7 +93,8 @@ def variants(codec: Any) -> dict[str, Callable[[Any, Any, Any], Any]]:
 @torch.inference_mode()
 def _decode_all(net: Any, people: Any, *, pick: torch.device) -> tuple[dict, dict[str, np.ndarray]]:
     loader = CropLoader(people, net.input_size, batch_size=64, protocol=getattr(net.codec, "protocol", "hrnet"))
-    net.to(device=pick, memory_format=torch.channels_last).eval()
+    with torch.inference_mode(False):  # else what moves to a GPU could never be trained again
+        net.to(device=pick, memory_format=torch.channels_last).eval()
     ways, flip_index = variants(net.codec), people.skeleton.flip_index
     parts: dict[str, list] = {name: [] for name in ways}
     rows, boxes = [], []

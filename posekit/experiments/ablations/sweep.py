@@ -102,14 +102,14 @@ def sweep(
         How many jobs are still open, because the deadline passed.
 
     Raises:
-        SweepError: a run failed ``TRIES`` times, or no run may run.
-        LedgerError: a result that was there already is damaged.
+        SweepError: runs failed ``TRIES`` times each, which does not keep the others from running.
+        LedgerError: a result that was there already is damaged, or no run may run.
         ImportError: ``backend="ray"`` without Ray.
     """
     from tqdm import tqdm
 
     if workers < 1:
-        raise SweepError(f"a sweep needs at least 1 worker, not {workers}")
+        raise LedgerError(f"a sweep needs at least 1 worker, not {workers}")
     waiting = []
     for job in jobs:
         result = job.result
@@ -133,6 +133,7 @@ def _run(pool: Pool, jobs: list[Job], workers: int, deadline: float | None, on_d
     code = environment.code_id()
     waiting = [(job, 1) for job in jobs]
     running: dict[Any, tuple[Job, int]] = {}
+    failed: list[str] = []
     try:
         while True:
             while waiting and len(running) < workers and not _late(deadline):
@@ -141,7 +142,7 @@ def _run(pool: Pool, jobs: list[Job], workers: int, deadline: float | None, on_d
                 running[pool.start(job, deadline, code)] = job, attempt
             late = deadline is not None and time.time() > deadline + GRACE
             if not running or late:
-                return len(waiting) + len(running)
+                break
             bar.set_postfix_str(f"{len(running)} running", refresh=False)
             bar.update(0)
             for run in pool.done(list(running)):
@@ -155,9 +156,13 @@ def _run(pool: Pool, jobs: list[Job], workers: int, deadline: float | None, on_d
                 elif attempt < TRIES:
                     waiting.insert(0, (job, attempt + 1))
                 else:
-                    raise SweepError(f"{job.folder} failed {TRIES} times; its last line: {failure}")
+                    failed.append(f"{job.folder} failed {TRIES} times; its last line: {failure}")
     finally:
         pool.end(list(running))
+    if failed:
+        more = f" ({len(failed) - 1} more runs failed)" if len(failed) > 1 else ""
+        raise SweepError(failed[0] + more)
+    return len(waiting) + len(running)
 
 
 def _pool(backend: Backend, jobs: Sequence[Job]) -> Pool:
