@@ -304,6 +304,30 @@ def test_a_run_that_always_fails_names_its_folder(tmp_path):
         sweep.sweep([sweep.Job(config, 1, tmp_path / "broken")], on_done=lambda job, result: None)
 
 
+def test_a_run_that_always_fails_does_not_keep_the_others(tmp_path):
+    broken = sweep.Job({**SMALL.config("smoke"), "network": "no_such_network"}, 1, tmp_path / "broken")
+    sound = sweep.Job(SMALL.config("smoke"), 1, tmp_path / "sound")
+    done = []
+    with pytest.raises(sweep.SweepError, match="broken failed 3 times"):
+        sweep.sweep([broken, sound], on_done=lambda job, result: done.append(job.folder.name))
+    assert done == ["sound"]
+
+
+def test_failed_runs_leave_the_whole_comparisons(tmp_path, monkeypatch):
+    def stopped(jobs, *, on_done, **rest):
+        raise sweep.SweepError("one failed 3 times")
+
+    common = {"profile": "smoke", "folder": tmp_path / "ledger", "runs": tmp_path / "runs"}
+    assert run.run_ablations([PAIR], **common).failed == ""
+    # Of the two, one has all of its runs.
+    monkeypatch.setattr(run, "sweep", lambda jobs, *, on_done, **rest: [
+        on_done(job, job.result) for job in jobs if job.result] and stopped(jobs, on_done=on_done))  # fmt: skip
+    other = replace(PAIR, name="other", arms={**PAIR.arms, "b": replace(OTHER, samples=0.3)})
+    found = run.run_ablations([other, PAIR], **common)
+    assert [row.test for row in found.rows] == ["pair"]
+    assert (found.open, found.failed) == (2, "one failed 3 times")
+
+
 def test_recorded_runs_are_kept_compared_and_not_repeated(tmp_path, monkeypatch):
     monkeypatch.setattr(run.environment, "commit", lambda clean=False: "0" * 40)
     monkeypatch.setattr(frozen, "FROZEN", tmp_path / "frozen.json")

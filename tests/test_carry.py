@@ -10,6 +10,7 @@ import zipfile
 
 import pytest
 
+from posekit import training
 from posekit.experiments import LedgerError, environment, ledger
 from posekit.experiments.ablations import Ablation, Arm, carry, frozen, run, sweep
 from posekit.experiments.ablations.definition import gain
@@ -89,6 +90,41 @@ def test_the_next_machine_goes_on_where_the_last_one_stopped(brought, tmp_path, 
     monkeypatch.setattr(environment, "code_id", lambda: "other")
     with pytest.raises(LedgerError, match="runs of other code"):
         carry.resume(folder, there, ASKED)
+
+
+def test_the_run_that_has_come_further_is_kept(brought, tmp_path):
+    folder, unfinished = brought
+    for here, there, kept in ((900, 100, 900), (100, 900, 900)):
+        for place, step in ((tmp_path / "there", there), (tmp_path / f"warm {here}", here)):
+            (place / unfinished).mkdir(parents=True, exist_ok=True)
+            training.checkpoint.save_tensors(place / unfinished / "checkpoint.safetensors", {}, {"step": step})
+        carry.pack(folder, tmp_path / "there", [ASKED])
+        carry.resume(folder, tmp_path / f"warm {here}", ASKED)
+        path = tmp_path / f"warm {here}" / unfinished / "checkpoint.safetensors"
+        assert training.checkpoint.load_tensors(path)[1]["step"] == kept
+    assert not list(tmp_path.rglob("*.part")) and carry.left_behind(tmp_path / "there") == []
+
+
+def test_what_cannot_be_recorded_does_not_keep_the_rest(brought, tmp_path, monkeypatch):
+    folder, _ = brought
+
+    def check(ablation, profile, seeds):
+        if profile == "quick":
+            raise LedgerError(f"{ablation.name} ({profile}) is not frozen as it stands")
+
+    monkeypatch.setattr(frozen, "check", check)
+    carry.pack(folder, tmp_path / "there", [carry.Asked(("pair",), "quick", None, True), ASKED])
+    merged = carry.merge(folder, {"pair": PAIR}, to=tmp_path / "ledger", runs=tmp_path / "home")
+    assert merged.rows == 3 and merged.refused == ["pair (quick): pair (quick) is not frozen as it stands"]
+
+
+def test_checkpoints_that_stay_behind_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(carry, "PART_BYTES", 500)
+    done, half = (finish(tmp_path, PAIR.configs("smoke")[arm], 1) for arm in "ab")
+    (half / "result.json").unlink()
+    for run_of in (done, half):
+        (run_of / "checkpoint.safetensors").write_bytes(bytes(501))
+    assert carry.left_behind(tmp_path) == [half.name]
 
 
 def test_archives_are_small_and_leave_large_weights_behind(tmp_path, monkeypatch):

@@ -341,6 +341,22 @@ def test_another_machine_may_differ_as_seeds_do_and_no_further():
     assert together == pytest.approx(runner.SPREADS * 0.6 / 2**0.5)  # its own seeds were lucky to agree
 
 
+def test_rows_of_a_gpu_are_repeated_on_one_and_need_not_be_equal(monkeypatch):
+    devices = []
+
+    def measure(config, seed, device="cpu"):
+        devices.append(device)
+        return Measurement({"error": 0.55})
+
+    experiment = Experiment(**{**vars(EXPERIMENTS["quantization"]), "measure": measure})
+    monkeypatch.setattr(runner, "find", lambda name, profile="quick": experiment)
+    hardware = {"device": "cuda", "model": "a GPU", "threads": 1}
+    monkeypatch.setattr(runner.environment, "hardware", lambda device="cpu": hardware)
+    row = make_row(0, hardware=hardware, versions=runner.environment.versions(experiment.packages))
+    seen = runner.rerun(dataclasses.replace(row, verdict=None, cells=()))
+    assert devices == ["cuda"] and seen.allowed == row.tolerance and seen.ok
+
+
 def test_a_damaged_folder_or_a_missing_run_ends_the_table_with_a_sentence(tmp_path):
     with pytest.raises(LedgerError, match="no folder"):
         claims(folder=tmp_path / "nowhere")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from posekit.annotations import write_detections
 from posekit.codecs import Coordinates, GaussianHeatmap, SimCC
 from posekit.data import Boxes, CocoKeypoints, CropLoader
 from posekit.geometry import crop_affine, crop_box, transform_points
+from posekit.inference import fusion
 
 SIZE = (256, 192)
 FLIP_INDEX = np.array([1, 0])  # keypoint 0 is left, 1 is right
@@ -270,6 +273,19 @@ def test_folded_network_is_the_same_function():
     assert sum(isinstance(module, nn.BatchNorm2d) for module in net.modules()) == 3
     with pytest.raises(ValueError, match="cannot be folded"):
         inference.fuse_conv_bn(settled(Spying()))
+
+
+def test_folding_is_checked_in_double_precision_where_float32_is_cut_short():
+    net, image = settled(Branches()), torch.randn(1, 3, 16, 12)
+    fused = inference.fuse_conv_bn(net)
+
+    class OnGpu(torch.Tensor):
+        is_cuda = True
+
+    with torch.no_grad():
+        assert fusion._equal(copy.deepcopy(net), copy.deepcopy(fused), image.as_subclass(OnGpu))
+        fused.get_submodule(next(n for n, m in fused.named_modules() if isinstance(m, nn.Conv2d))).weight.mul_(1.001)
+        assert not fusion._equal(net, fused, image.as_subclass(OnGpu))
 
 
 class Points(Branches):

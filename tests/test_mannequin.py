@@ -212,6 +212,14 @@ def test_an_interrupted_render_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert names == sorted([*(f"{i:06d}.png" for i in range(10)), "images", "person_keypoints_train.json"])
 
 
+def test_several_processes_draw_the_same(tmp_path):
+    scenes = dataset_module.PART + 2
+    one, two = (Mannequin("val", scenes=scenes, size=SIZE, root=tmp_path / str(n), processes=n) for n in (1, 2))
+    assert one.annotation_file.read_bytes() == two.annotation_file.read_bytes()
+    for i in (0, scenes - 1):
+        assert one.image_path(i).read_bytes() == two.image_path(i).read_bytes()
+
+
 def test_damage_is_noticed_and_mended(tmp_path):
     made = small(tmp_path)
     picture, labels = made.image_path(2), made.annotation_file.read_bytes()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from posekit.geometry import invert_affine, transform_points
-from posekit.inference.processes import ALONE, Processes
+from posekit.inference.processes import ALONE, Processes, together
 from posekit.inference.runtime import Network, as_float, map_prediction, pick_device, to_input
 from posekit.inference.speed import for_evaluation
 
@@ -49,6 +49,7 @@ def auto_shift(codec: Any) -> int:
     return int(getattr(codec, "stride", 1) > 1 and getattr(codec, "protocol", "hrnet") == "hrnet")
 
 
+@together()
 @torch.inference_mode()
 def predict(
     model: Network,

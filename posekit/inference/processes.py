@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -143,13 +144,33 @@ def join(device: str | torch.device = "auto") -> Processes:
             _take_gpu(device, int(os.environ["LOCAL_RANK"]))
         with noticing_the_lost():
             distributed.init_process_group(backend, timeout=TIMEOUT)
-        atexit.register(_leave)
+        atexit.register(_leave, "nccl" in backend)
     return Processes(distributed.get_rank(), distributed.get_world_size())
 
 
-def _leave() -> None:
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+_failed = False
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Work that all processes do; one in which it fails must not wait for the others when it ends."""
+    global _failed
+    try:
+        yield
+    except BaseException:
+        _failed = True
+        raise
+
+
+def _leave(nccl: bool) -> None:
+    if not distributed.is_initialized():
+        return
+    if nccl and _failed:
+        # NCCL closes its connections only with all processes, and the others wait for this one. torchrun ends them.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+    distributed.destroy_process_group()
 
 
 def _take_gpu(device: str | torch.device, local_rank: int) -> None:

@@ -23,7 +23,7 @@ from torch import nn
 
 from posekit import inference
 from posekit.inference import Network, ProcessError, Processes
-from posekit.inference.processes import noticing_the_lost
+from posekit.inference.processes import noticing_the_lost, together
 from posekit.models.base import PoseModel
 from posekit.models.own_files import own_facts
 from posekit.training.checkpoint import (
@@ -70,6 +70,7 @@ class FitResult:
     out_dir: Path
 
 
+@together()
 def fit(
     model: Network,
     train: Any,

@@ -159,7 +159,9 @@ class Plan(NamedTuple):
     size: tuple[int, int]
 
 
-def _drawn(jobs: Sequence[tuple], processes: int, update: Callable[[int], Any]) -> Iterator[dict]:
+def _drawn(
+    jobs: Sequence[tuple[Plan, Path, Path, range, str]], processes: int, update: Callable[[int], Any]
+) -> Iterator[dict]:
     """The records of every job of :func:`_part`, in order; ``update`` hears of scenes as they are done."""
     if processes < 2:
         for job in jobs:

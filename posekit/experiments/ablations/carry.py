@@ -15,8 +15,9 @@ import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from posekit.experiments import environment, ledger
 from posekit.experiments.ablations.arm import DRAWS, RESULT, SPENT
@@ -102,7 +103,7 @@ def unpack(folder: Path, runs: Path) -> tuple[str, list[Asked]]:
         LedgerError: an archive that is damaged, or holds something else.
     """
     code, finished = "", {path.parent for path in runs.glob("*/*/result.json")}
-    here = {path.parent: _step(path.read_bytes()) for path in runs.glob(f"*/*/{CHECKPOINT}")}
+    here = {path.parent: _step_of(path) for path in runs.glob(f"*/*/{CHECKPOINT}")}
     asked: list[Asked] = []
     for path in _archives(folder):
         try:
@@ -114,7 +115,7 @@ def unpack(folder: Path, runs: Path) -> tuple[str, list[Asked]]:
                         code, asked = _about(json.loads(content))
                         continue
                     target = _target(path, name, content, runs)
-                    if target.name == CHECKPOINT and _step(content) < here.get(target.parent, 0):
+                    if target.name == CHECKPOINT and _step(BytesIO(content)) < here.get(target.parent, 0):
                         continue
                     if target.parent not in finished:
                         target.parent.mkdir(parents=True, exist_ok=True)
@@ -233,10 +234,16 @@ def left_behind(runs: Path) -> list[str]:
     return sorted(run.name for run in large if not (run / RESULT).is_file())
 
 
-def _step(checkpoint: bytes) -> int:
+def _step_of(path: Path) -> int:
+    with open(path, "rb") as file:
+        return _step(file)
+
+
+def _step(checkpoint: BinaryIO) -> int:
     """How far a run had come, from its checkpoint's header; 0 if that does not say."""
     try:
-        header = json.loads(checkpoint[8 : 8 + int.from_bytes(checkpoint[:8], "little")])
+        size = int.from_bytes(checkpoint.read(8), "little")
+        header = json.loads(checkpoint.read(size) if size < PART_BYTES else b"")
         return int(json.loads(header["__metadata__"]["posekit"])["step"])
     except (ValueError, KeyError, TypeError):
         return 0
