@@ -141,9 +141,9 @@ def _judge_crowded(measurement: Measurement) -> Judgement:
     )
     return Judgement(
         verdict(effect, tie=works),
-        f"F1 of the places told within {detail.MATCH:g} px, {listed}: the narrow bottleneck "
-        f"{'loses' if effect else 'does not lose'} detail by the crowd, and a parallel path at full resolution "
-        f"{'keeps it as dilation does' if around else 'does not tie with dilation'}. With {few} blobs "
+        f"F1 of the places told within {detail.MATCH:g} px, {listed}: the crowd "
+        f"{'costs' if effect else 'is not shown to cost'} the narrow bottleneck detail, and a parallel path at full "
+        f"resolution {'keeps it as dilation does' if around else 'does not tie with dilation'}. With {few} blobs "
         f"{'every network works' if works else 'not every network works, so the crowd is not all that differs'}.",
         (
             _percent(lost, measurement, behind),
