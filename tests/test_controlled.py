@@ -80,6 +80,21 @@ def test_answers_are_met_once_and_within_a_pixel():
     assert count(np.zeros((0, 2)), answers) == count(answers, np.zeros((0, 2))) == 0
 
 
+@pytest.mark.parametrize("crowd", [6, 60])
+def test_heads_begin_at_the_share_of_the_answers(crowd):
+    pictures = detail.make_crowd(400, crowd, rng=np.random.default_rng(0))
+    share = detail.gaussians(pictures.blobs, pictures.answer, detail.CROWD_SIGMA).mean()
+    assert share == pytest.approx(detail.answer_share(crowd), rel=0.15)
+    net = detail.train("dilated", seed=0, steps=1, crowd=crowd)
+    assert net.head.bias.sigmoid().item() == pytest.approx(detail.answer_share(crowd), rel=0.01)
+
+
+def test_what_is_told_is_scored_over_all_pictures_together():
+    told = detail.Told(np.array([2, 0, 4]), np.array([2, 0, 1]), np.array([2, 3, 1]), 0.5)
+    assert told.f1 == pytest.approx(2 * 3 / (6 + 6))
+    assert told.f1_of(np.array([[0, 0, 0], [1, 1, 1]])).tolist() == [1, 0]
+
+
 def test_unknown_network_is_refused():
     with pytest.raises(ValueError, match="dilated, strided"):
         detail.train("pooled", seed=0)
@@ -143,19 +158,63 @@ def test_detail_is_lost_only_where_every_reading_is_worse_and_the_blob_is_found_
     assert judge(name, *isolated(name, *numbers)).verdict == verdict
 
 
+def test_laterals_are_shown_beside_deconvs_and_decide_nothing():
+    metrics, intervals = isolated("detail_recovered", -0.1, 0.0, 1.0)
+    for table in (metrics, intervals):
+        table |= {name.replace("deconvs", "laterals"): value for name, value in table.items() if "deconvs" in name}
+    metrics |= {"plain error, laterals minus dilated, px": 3.0, "right blob, laterals": 0.5}
+    test = EXPERIMENTS["detail_recovered"]
+    own, beside = (ask(Measurement(metrics, intervals)) for ask in (test.judge, test.by_claim["D10"]))
+    assert (beside.verdict, beside.reason, beside.cells[:3]) == (own.verdict, own.reason, own.cells)
+    assert [cell.name.split(", ")[1] for cell in beside.cells[3:]] == ["laterals minus dilated"] * 2
+
+
+def crowded(few: tuple[float, float, float], many: tuple[float, float, float], half: float = 0.02):
+    """The judgement of F1 of (dilated, deconvs, laterals) with few and many blobs, known to ``half``."""
+    f1 = {k: dict(zip(("dilated", "deconvs", "laterals"), shares)) for k, shares in ((6, few), (60, many))}
+    apart = {
+        f"F1, {k} blobs, {more} minus {less}": one[more] - one[less]
+        for k, one in f1.items()
+        for more, less in (("dilated", "deconvs"), ("laterals", "dilated"))
+    }
+    apart["growth with the crowd of F1, dilated minus deconvs"] = (
+        apart["F1, 60 blobs, dilated minus deconvs"] - apart["F1, 6 blobs, dilated minus deconvs"]
+    )
+    metrics = {f"F1, {k} blobs, {name}": share for k, one in f1.items() for name, share in one.items()}
+    return judge("detail_crowded", metrics | apart, {k: (v - half, v + half) for k, v in apart.items()})
+
+
+STUDY = (0.96, 0.80, 0.96)  # what the study found with 6 blobs
+
+
 @pytest.mark.parametrize(
-    ("dilated", "deconvs", "laterals", "verdict"),
+    ("few", "many", "half", "verdict"),
     [
-        (0.97, 0.6, 0.97, SHOWN),
-        (0.97, 0.95, 0.97, NOT_SHOWN),
-        (0.97, 0.6, 0.8, "undecided"),
-        (0.5, 0.1, 0.5, "undecided"),
+        (STUDY, (0.97, 0.6, 0.97), 0.02, SHOWN),  # and with 60
+        (STUDY, (0.97, 0.95, 0.97), 0.02, NOT_SHOWN),
+        (STUDY, (0.97, 0.81, 0.97), 0.02, NOT_SHOWN),  # behind by as much as with few blobs
+        (STUDY, (0.97, 0.6, 0.97), 0.3, NOT_SHOWN),  # within the noise
+        (STUDY, (0.5, 0.1, 0.5), 0.02, NOT_SHOWN),  # dilation does not keep it either
+        ((0.96, 0.5, 0.96), (0.97, 0.1, 0.97), 0.02, "undecided"),  # deconvs have not learned the task
+        ((0.0, 0.8, 0.96), (0.97, 0.6, 0.97), 0.02, "undecided"),  # dilation has not
+        ((0.96, 0.8, 0.0), (0.97, 0.6, 0.97), 0.02, "undecided"),  # laterals have not
+        ((0.96, 0.0, 0.96), (0.97, 0.0, 0.97), 0.02, NOT_SHOWN),  # deconvs have learned nothing at all
+        ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.02, NOT_SHOWN),
+        ((0.0, 0.0, 0.0), (0.97, 0.0, 0.97), 0.02, "undecided"),
     ],
 )
-def test_crowded_detail_needs_a_loss_and_a_way_around_it(dilated, deconvs, laterals, verdict):
-    metrics = {f"F1, {k} blobs, {name}": 0.9 for k in (6, 60) for name in ("dilated", "deconvs", "laterals")}
-    metrics |= {"F1, 60 blobs, dilated": dilated, "F1, 60 blobs, deconvs": deconvs, "F1, 60 blobs, laterals": laterals}
-    assert judge("detail_crowded", metrics).verdict == verdict
+def test_crowded_detail_is_lost_only_by_the_crowd_and_by_networks_that_work(few, many, half, verdict):
+    assert crowded(few, many, half).verdict == verdict
+
+
+@pytest.mark.parametrize(("laterals", "word"), [(0.97, SHOWN), (0.8, NOT_SHOWN)])
+def test_a_way_around_the_bottleneck_is_shown_beside_the_verdict(laterals, word):
+    judged = crowded(STUDY, (0.97, 0.6, laterals))
+    (beside,) = (cell for cell in judged.cells if cell.name.startswith("F1, 60 blobs, laterals"))
+    assert (judged.verdict, beside.verdict) == (SHOWN, word)
+    assert [cell.name for cell in judged.cells if cell.name.startswith("control: ")] == [
+        "control: F1, 6 blobs, best network minus worst, %"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -216,8 +275,11 @@ def test_smoke(name):
 @pytest.mark.parametrize("name", [name for name, test in EXPERIMENTS.items() if test.kind == "controlled"])
 def test_recorded_numbers_give_the_recorded_verdict(name):
     rows = ledger.read_file(DATA / "ledger" / f"{name}.jsonl")
+    profiles = EXPERIMENTS[name].profiles
+    # Runs of an earlier definition are history; the judge speaks of numbers that they do not have.
+    rows = [row for row in rows if row.config == profiles[row.scope.profile]]
     if not rows:
-        pytest.skip(f"no run of {name} is recorded yet")
+        pytest.skip(f"no run of {name} as it is defined today is recorded yet")
     for row in rows:
         assert judge(name, dict(row.metrics), dict(row.intervals)).verdict == row.verdict
         for pair in row.config.get("pairs", []):

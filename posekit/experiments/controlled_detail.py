@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from posekit.experiments.controlled import cell, control, verdict
+from posekit.experiments.ledger import Cell
 from posekit.experiments.runner import Experiment, Judgement, Measurement
 from posekit.experiments.tasks import detail
 
 LOST = 0.5  # px of median error: less is no loss that a keypoint would show
 SURE, SAME = 0.9, 0.02  # share of pictures with the right blob: at least, and apart by at most
-AHEAD, TIE, GOOD = 0.1, 0.05, 0.8  # F1: a loss, a tie, and what a network must reach for it to mean something
+TIE, GOOD = 0.05, 0.8  # F1: a tie, and what a network must reach that is said to keep crowded detail
+# F1 that each network must reach with few blobs, so that they are less than 0.3 apart. The study has no closer tie:
+# there, dilation reached 0.96 and the weakest, deconvs, 0.80.
+WORKS = 0.7
+
+CROWD_NETS = ("dilated", "deconvs", "laterals")
+GROWS = "growth with the crowd of F1, dilated minus deconvs"
 
 
 @lru_cache(maxsize=8)
@@ -78,45 +86,81 @@ def _judge_recovered(measurement: Measurement) -> Judgement:
     return _judge_isolated(measurement, others=("deconvs",), read_at="subsampled and brought back by")
 
 
+def _judge_beside_laterals(measurement: Measurement) -> Judgement:
+    """The same, with deconvs that have a path at full resolution beside them, for comparison: they decide nothing."""
+    judged = _judge_recovered(measurement)
+    laterals = _judge_isolated(measurement, others=("laterals",), read_at="")
+    return replace(judged, cells=(*judged.cells, *(one for one in laterals.cells if "laterals" in one.name)))
+
+
 def _measure_crowded(config: Mapping[str, Any], seed: int) -> Measurement:
-    metrics: dict[str, float] = {}
+    told: dict[int, dict[str, detail.Told]] = {}
     for crowd in config["crowds"]:
-        for name in config["nets"]:
-            net = detail.train(name, seed=seed, steps=config["steps"], crowd=crowd)
-            metrics[f"F1, {crowd} blobs, {name}"] = detail.crowd_score(
-                net, crowd, pictures=config["pictures"], seed=seed
-            )
-    return Measurement(metrics)
+        nets = {name: detail.train(name, seed=seed, steps=config["steps"], crowd=crowd) for name in config["nets"]}
+        told[crowd] = {
+            name: detail.tell(net, crowd, pictures=config["pictures"], seed=seed) for name, net in nets.items()
+        }
+    apart = _differences(told, np.random.default_rng([seed, 2]))
+    metrics = {f"F1, {crowd} blobs, {name}": one.f1 for crowd, nets in told.items() for name, one in nets.items()}
+    metrics |= {name: float(values[0]) for name, values in apart.items()}
+    ends = {name: np.quantile(values[1:], [0.025, 0.975]) for name, values in apart.items()}
+    return Measurement(metrics, {name: (float(low), float(high)) for name, (low, high) in ends.items()})
+
+
+def _differences(told: Mapping[int, Mapping[str, detail.Told]], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Differences of F1 between networks: of all pictures, then of 1000 bootstrap samples of them."""
+    apart: dict[str, np.ndarray] = {}
+    for crowd, nets in told.items():
+        # All networks are asked about the same pictures, so they are drawn together.
+        count = len(nets["dilated"].found)
+        chosen = np.concatenate([np.arange(count)[None], rng.integers(0, count, (1000, count))])
+        f1 = {name: one.f1_of(chosen) for name, one in nets.items()}
+        for more, less in (("dilated", "deconvs"), ("laterals", "dilated")):
+            apart[f"F1, {crowd} blobs, {more} minus {less}"] = f1[more] - f1[less]
+    few, many = (f"F1, {crowd} blobs, dilated minus deconvs" for crowd in sorted(told))
+    return apart | {GROWS: apart[many] - apart[few]}
 
 
 def _judge_crowded(measurement: Measurement) -> Judgement:
-    m = measurement.metrics
-    few, many = sorted({int(name.split(", ")[1].split()[0]) for name in m})
-    lost = {crowd: 100 * (m[f"F1, {crowd} blobs, dilated"] - m[f"F1, {crowd} blobs, deconvs"]) for crowd in (few, many)}
-    apart = 100 * (m[f"F1, {many} blobs, laterals"] - m[f"F1, {many} blobs, dilated"])
-    effect, tie = lost[many] > 100 * AHEAD, abs(apart) < 100 * TIE and m[f"F1, {many} blobs, dilated"] > GOOD
+    """Detail is lost when deconvs are behind where many places have to be carried, and further than where few have to.
+
+    Without the second, a network that has learned nothing would pass for one whose bottleneck is too narrow.
+    """
+    m, spread = measurement.metrics, measurement.intervals
+    f1 = {crowd: {name: m[f"F1, {crowd} blobs, {name}"] for name in CROWD_NETS} for crowd in _crowds(m)}
+    few, many = sorted(f1)
+    lost, beside = f"F1, {many} blobs, dilated minus deconvs", f"F1, {many} blobs, laterals minus dilated"
+    behind = spread[lost][0] > 0 and f1[many]["dilated"] > GOOD
+    grows = spread[GROWS][0] > 0
+    around = spread[beside][0] > -TIE and spread[beside][1] < TIE and f1[many]["dilated"] > GOOD
+    worst, best = min(f1[few].values()), max(f1[few].values())
+    effect, works = behind and grows, worst > WORKS
     listed = "; ".join(
-        f"{crowd} blobs: "
-        + ", ".join(
-            f"{name} {100 * m[f'F1, {crowd} blobs, {name}']:.0f} %" for name in ("dilated", "deconvs", "laterals")
-        )
+        f"{crowd} blobs: " + ", ".join(f"{name} {100 * value:.0f} %" for name, value in f1[crowd].items())
         for crowd in (many, few)
     )
     return Judgement(
-        verdict(effect, tie=tie),
-        f"F1 of the places told within {detail.MATCH:g} px, {listed}: the narrow bottleneck "
-        f"{'loses' if effect else 'does not lose'} crowded detail, and a parallel path at full resolution "
-        f"{'keeps it as dilation does' if tie else 'does not tie with dilation'}.",
+        verdict(effect, tie=works),
+        f"F1 of the places told within {detail.MATCH:g} px, {listed}: the crowd "
+        f"{'costs' if effect else 'is not shown to cost'} the narrow bottleneck detail, and a parallel path at full "
+        f"resolution {'keeps it as dilation does' if around else 'does not tie with dilation'}. With {few} blobs "
+        f"{'every network works' if works else 'not every network works, so the crowd is not all that differs'}.",
         (
-            cell(f"F1, {many} blobs, dilated minus deconvs, %", lost[many], effect),
-            cell(
-                f"F1 lost by the bottleneck, {many} blobs minus {few}, %",
-                lost[many] - lost[few],
-                lost[many] - lost[few] > 100 * AHEAD,
-            ),
-            control(f"F1, {many} blobs, laterals minus dilated, %", apart, tie),
+            _percent(lost, measurement, behind),
+            _percent(GROWS, measurement, grows),
+            _percent(beside, measurement, around),
+            control(f"F1, {few} blobs, best network minus worst, %", 100 * (best - worst), works),
         ),
     )
+
+
+def _crowds(metrics: Mapping[str, float]) -> set[int]:
+    return {int(name.split()[1]) for name in metrics if name.startswith("F1, ")}
+
+
+def _percent(name: str, measurement: Measurement, holds: bool) -> Cell:
+    low, high = measurement.intervals[name]
+    return cell(f"{name}, %", 100 * measurement.metrics[name], holds, interval=(100 * low, 100 * high))
 
 
 def _profiles(**config: Any) -> dict[str, dict[str, Any]]:
@@ -146,6 +190,7 @@ RECOVERED = Experiment(
     profiles=_profiles(nets=["dilated", "deconvs", "laterals"], pictures=1000),
     measure=_measure_isolated,
     judge=_judge_recovered,
+    by_claim={"D10": _judge_beside_laterals},  # recorded rows have no cells of laterals
     tolerance=0.3,
     network="four 3x3 layers, field 31 px",
 )
@@ -156,9 +201,10 @@ CROWDED = Experiment(
     kind="controlled",
     question="Is detail gone from subsampled features when a narrow bottleneck has to carry many places?",
     dataset="crowded detail",
-    profiles=_profiles(nets=["dilated", "deconvs", "laterals"], crowds=[6, 60], pictures=300),
+    # Loss and start are named so that runs with the earlier ones are of another configuration.
+    profiles=_profiles(nets=list(CROWD_NETS), crowds=[6, 60], pictures=300, loss="plain", start="answers' share"),
     measure=_measure_crowded,
     judge=_judge_crowded,
-    tolerance=0.3,
+    tolerance=0.6,
     network="four 3x3 layers, field 31 px",
 )

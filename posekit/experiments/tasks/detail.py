@@ -4,11 +4,17 @@
 receptive field of 31 pixels, which every network here has in its four 3x3 layers (N layers of stride 2 see as far as N
 dilated ones); where it is takes detail. *Crowded detail*: many blobs, and every one near the cross is an answer, so
 that a narrow low-resolution bottleneck has to carry many places at once.
+
+*Crowded detail* was first recorded with the answers' pixels weighted tenfold and heads that begin at even odds. It was
+redefined because some of those networks never left the empty map, not because of what they said: now the loss is
+plain, as in the study, and a head begins at the answers' share of the pixels. What is left of differences from the
+study is that start, and thresholds that are chosen among more and on other pictures than those of the score.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,9 +29,8 @@ NEAR, CLEAR, APART = (6.0, 12.0), 18.0, 8.0  # px: the answer from the cross, th
 NOISE, CROWD_NOISE = 0.1, 0.05
 CROWD_APART, CROWD_ROUNDS = 3.0, 8  # px between blobs of a crowd, as far as so many rounds of redrawing bring it
 TARGET_SIGMA, COARSE_SIGMA, CROWD_SIGMA = 1.5, 5.0, 1.0  # px
-CROWD_WEIGHT = 10.0  # of the answers' pixels, which are few
 MATCH = 1.0  # px: how near an answer of a crowd must be
-THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 BATCH = 16
 
 
@@ -187,8 +192,9 @@ def train(name: str, *, seed: int, steps: int = 500, crowd: int | None = None) -
         name: of the network.
         seed: of pictures and first weights.
         steps: of the optimizer; no picture is seen twice.
-        crowd: blobs of a picture of *crowded detail* (logistic loss at every pixel); None: *detail kept* (cross-entropy
-            between the map's softmax and a Gaussian around the answer).
+        crowd: blobs of a picture of *crowded detail* (logistic loss at every pixel, all alike; the head begins at
+            :func:`answer_share`); None: *detail kept* (cross-entropy between the map's softmax and a Gaussian around
+            the answer).
 
     Raises:
         ValueError: no such network.
@@ -199,6 +205,8 @@ def train(name: str, *, seed: int, steps: int = 500, crowd: int | None = None) -
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
         net = NETS[name]()
+        if crowd is not None:
+            _start_at(net, answer_share(crowd))
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
@@ -221,8 +229,21 @@ def _isolated_loss(net: nn.Module, rng: np.random.Generator) -> torch.Tensor:
 def _crowd_loss(net: nn.Module, crowd: int, rng: np.random.Generator) -> torch.Tensor:
     batch = make_crowd(BATCH, crowd, rng=rng)
     target = torch.from_numpy(gaussians(batch.blobs, batch.answer, CROWD_SIGMA))
-    weight = torch.tensor(CROWD_WEIGHT)
-    return F.binary_cross_entropy_with_logits(net(batch.images)[:, 0], target, pos_weight=weight)
+    return F.binary_cross_entropy_with_logits(net(batch.images)[:, 0], target)
+
+
+def answer_share(crowd: int) -> float:
+    """Mean of the target maps of *crowded detail* with so many blobs a picture, overlaps and the rim left aside."""
+    answers = crowd * math.pi * NEAR[1] ** 2 / (SIZE - 7) ** 2  # blobs lie anywhere but for 3 px at each side
+    return answers * 2 * math.pi * CROWD_SIGMA**2 / SIZE**2
+
+
+def _start_at(net: nn.Module, share: float) -> None:
+    """Let the head say ``share`` everywhere at first, as detectors with a focal loss do.
+
+    Answers fill so few pixels that a head which begins at even odds spends most of a short training on the empty map.
+    """
+    nn.init.constant_(net.head.bias, math.log(share / (1 - share)))  # type: ignore[union-attr, arg-type]
 
 
 @dataclass(frozen=True)
@@ -287,28 +308,61 @@ def read(logits: np.ndarray, *, stride: int) -> tuple[np.ndarray, np.ndarray]:
     return coarse, fine
 
 
-def crowd_score(net: nn.Module, crowd: int, *, pictures: int = 300, seed: int) -> float:
-    """F1 of a network on new pictures of *crowded detail*: peaks above a threshold, matched one to one within 1 px.
+@dataclass(frozen=True)
+class Told:
+    """What a network tells about pictures of *crowded detail*.
 
-    The threshold is the best of :data:`THRESHOLDS` on a third as many other pictures.
+    Attributes:
+        found: (N,) places told in each picture.
+        matched: (N,) of them, those within 1 px of an answer, one for each answer.
+        answers: (N,) answers there are.
+        threshold: that a place had to exceed.
+    """
+
+    found: np.ndarray
+    matched: np.ndarray
+    answers: np.ndarray
+    threshold: float
+
+    @property
+    def f1(self) -> float:
+        """Of all pictures together."""
+        return float(self.f1_of(np.arange(len(self.found))))
+
+    def f1_of(self, chosen: np.ndarray) -> np.ndarray:
+        """F1 of each row of picture indices (..., N)."""
+        told = (self.found + self.answers)[chosen].sum(-1)
+        return 2 * self.matched[chosen].sum(-1) / np.maximum(told, 1)
+
+
+def tell(net: nn.Module, crowd: int, *, pictures: int = 300, seed: int) -> Told:
+    """Ask a network about new pictures of *crowded detail*: peaks above a threshold, matched one to one within 1 px.
+
+    The threshold is the one of :data:`THRESHOLDS` with the best F1 on a third as many other pictures.
+
+    Args:
+        net: one of :data:`NETS`, trained on crowds.
+        crowd: blobs of a picture.
+        pictures: how many.
+        seed: of the pictures, apart from those of :func:`train`; every network gets the same.
     """
     rng = np.random.default_rng([seed, 1])
     choose, test = (make_crowd(count, crowd, rng=rng) for count in (pictures // 3, pictures))
-    best = max(THRESHOLDS, key=lambda threshold: _f1(net, choose, threshold))
-    return _f1(net, test, best)
+    best = max(THRESHOLDS, key=lambda threshold: _told(net, choose, threshold).f1)
+    return _told(net, test, best)
 
 
-def _f1(net: nn.Module, pictures: Blobs, threshold: float) -> float:
+def _told(net: nn.Module, pictures: Blobs, threshold: float) -> Told:
     with torch.inference_mode():
         heat = torch.cat([net(images) for images in pictures.images.split(100)]).sigmoid()
         peaks = (heat == F.max_pool2d(heat, 3, 1, padding=1)) & (heat > threshold)
-    found = matched = 0
+    found, matched = np.zeros((2, len(heat)), np.int64)
     for n, one in enumerate(peaks[:, 0].numpy()):
         guesses = np.argwhere(one)[:, ::-1]
         order = np.argsort(-heat[n, 0].numpy()[one])
-        found += len(guesses)
-        matched += match_count(guesses[order], pictures.blobs[n][pictures.answer[n]])
-    return 2 * matched / max(found + int(pictures.answer.sum()), 1)
+        found[n] = len(guesses)
+        matched[n] = match_count(guesses[order], pictures.blobs[n][pictures.answer[n]])
+    return Told(found, matched, pictures.answer.sum(1), threshold)
 
 
 def match_count(guesses: np.ndarray, answers: np.ndarray) -> int:

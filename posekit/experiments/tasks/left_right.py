@@ -4,6 +4,9 @@ Mannequin's figures are symmetric but for the front: at level "face" only the he
 camera, and so which ankle is the left one; at level "bib" the whole torso says it. A joint within the network's
 receptive field of that cue can know its side; a joint further away can only guess. Tiny DPNs of one cost and one number
 of weights, which differ in their dilations alone, are trained alike and asked about new people.
+
+It differs from the study in the network, ``tiny_dpn`` of 111,457 weights instead of 63.6 k (with the same fields of 67,
+107, 275 and 275 px), and in the people, who have at least 8 *labelled* joints instead of 8 visible ones.
 """
 
 from __future__ import annotations
