@@ -28,7 +28,6 @@ from posekit import create_model, inference, training
 from posekit.data import Mannequin
 from posekit.experiments import environment
 from posekit.experiments.ledger import LedgerError
-from posekit.models import save_weights
 
 NETWORK = "tiny_simple_baseline"
 ARMS = tuple(f"{level}/{view}" for level in ("bib", "face", "natural") for view in ("balanced", "front"))
@@ -71,9 +70,7 @@ class ViewRun:
         return self.metrics["confusion_back"] > SHORTCUT * self.metrics["confusion_front"]
 
 
-def run_arm(
-    arm: str, *, profile: str = "quick", seed: int = 0, root: str | None = None, weights: str | Path | None = None
-) -> ViewRun:
+def run_arm(arm: str, *, profile: str = "quick", seed: int = 0, root: str | None = None) -> ViewRun:
     """Train and ask one arm.
 
     Args:
@@ -81,7 +78,6 @@ def run_arm(
         profile: "smoke" or "quick".
         seed: of weights, order and augmentation; the scenes are those of Mannequin's seed 0.
         root: folder of Mannequin's caches, as of :class:`posekit.data.Mannequin`.
-        weights: also keep the network in this file, with the run's facts inside.
 
     Raises:
         ValueError: an unknown arm or profile.
@@ -105,7 +101,7 @@ def run_arm(
     numbers = {**found.summary(), **found.confusion.by_joint()}
     kept = ("AP", "mean_oks", "confusion", *(k for k in numbers if k.startswith("confusion_")))
     kept += tuple(found.confusion.by_joint())
-    made = ViewRun(
+    return ViewRun(
         arm=arm,
         profile=profile,
         seed=seed,
@@ -117,14 +113,6 @@ def run_arm(
         versions=environment.versions(("opencv-python-headless",)),
         hardware=environment.hardware(),
     )
-    if weights is not None:
-        command = (
-            f"python -m posekit.experiments.left_right --profile {profile} --arms {arm} --seeds {seed} --weights FILE"
-        )
-        percent = {"AP": round(100 * made.metrics["AP"], 2), "mean OKS": round(100 * made.metrics["mean_oks"], 2)}
-        facts = {"command": command, "seed": str(made.seed), "metrics": json.dumps(percent)}
-        save_weights(net, weights, metadata={**facts, "run": json.dumps(asdict(made))})
-    return made
 
 
 def read_table(path: str | Path = TABLE) -> list[ViewRun]:
@@ -167,12 +155,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--profile", choices=tuple(PROFILES), default="quick")
-    parser.add_argument("--weights", help="also keep the last network in this file")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     for arm in options.arms:
         for seed in options.seeds:
-            run = run_arm(arm, profile=options.profile, seed=seed, weights=options.weights)
+            run = run_arm(arm, profile=options.profile, seed=seed)
             if options.profile != "smoke":
                 keep(run)
             print(format_runs([run]), flush=True)
