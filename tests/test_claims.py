@@ -344,6 +344,10 @@ def test_another_machine_may_differ_as_seeds_do_and_no_further():
 def test_a_damaged_folder_or_a_missing_run_ends_the_table_with_a_sentence(tmp_path):
     with pytest.raises(LedgerError, match="no folder"):
         claims(folder=tmp_path / "nowhere")
+    assert ledger.read(tmp_path / "nowhere") == []
+    (tmp_path / "file").touch()  # like a folder without permission, it cannot be listed, and is not empty
+    with pytest.raises(LedgerError, match=r"/file: the ledger cannot be listed \(Not a directory\); .*name another"):
+        ledger.read(tmp_path / "file")
     ledger.append(tmp_path, [make_comparison(DIFFERENCES)])
     with pytest.raises(LedgerError, match=r"dpn_table3\.jsonl, seed 1: a run that this comparison rests on"):
         claims(folder=tmp_path)
