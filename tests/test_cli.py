@@ -164,6 +164,9 @@ def test_check_says_what_is_wrong_and_exits_with_one(files, capsys):
         ("train tiny_hrnet --out x --set samplez=1", "a recipe has no 'samplez'"),
         ("train tiny_hrnet --out x --set samples", "write key=value"),
         ("train tiny_hrnet --out x --set lr=fast", "lr is float, not 'fast'"),
+        ("train tiny_hrnet --out x --set optimizer=sgd", "optimizer is one of 'adam', 'adamw', not 'sgd'"),
+        ("train tiny_hrnet --out x --set milestones=3", "milestones is tuple[int, ...], not 3"),
+        ("train tiny_hrnet --out x --set centre=middle", "centre is one of 'rounded', 'subpixel' | None, not 'middle'"),
         ("train tiny_hrnet --out x --set augmentation=0.5", "augmentation is Augmentation | None, not 0.5"),
         ('train tiny_hrnet --out x --set augmentation={"flap":1}', "unknown augmentation key flap"),
         ("train tiny_hrnet --out x --input-size 7 9", "multiples of"),
@@ -179,6 +182,16 @@ def test_check_says_what_is_wrong_and_exits_with_one(files, capsys):
         ("evaluate tiny_dpn --weights mannequin --set dilations=ones", "dilations='decreasing' and not 'ones'"),
         ("complexity tiny_hrnet --set weights=mannequin", "tiny_hrnet has no option 'weights'"),
         ("export resnext out.onnx", "no network is called 'resnext'"),
+        ("evaluate tiny_hrnet --images pictures", "--images without annotations: say with --annotations who"),
+        ("evaluate tiny_hrnet --head-boxes heads.mat", "--head-boxes without annotations"),
+        ("train tiny_hrnet --out x --images pictures", "--images without annotations: say with --train-annotations"),
+        ("evaluate tiny_hrnet --annotations no.json --images .", "no.json: cannot be read (No such file or directory)"),
+        ("evaluate bottomup_r50", "bottomup_r50 finds people in whole pictures (bottom-up)"),
+        ("train tiny_bottomup --out x", "take a top-down network"),
+        ("evaluate tiny_hrnet --save /dev/null/found.json", "/dev/null/found.json: cannot be written ("),
+        ("evaluate tiny_hrnet --save .", ".: cannot be written (it is a folder); name a file in it"),
+        ("predict tiny_hrnet no.png --weights mannequin --out /dev/null/a.png", "/dev/null/a.png: cannot be written"),
+        ("export tiny_hrnet /dev/null/a.onnx", "/dev/null/a.onnx: cannot be written"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(line, says, capsys):
@@ -187,6 +200,25 @@ def test_what_cannot_be_done_is_one_sentence(line, says, capsys):
     assert says in shown.err
     assert len(shown.err.strip().splitlines()) == 1
     assert shown.out == ""
+
+
+def test_an_empty_list_is_nobodys_annotations(tmp_path, capsys):
+    file = tmp_path / "gt.json"
+    for text in ("[]", "\ufeff [ ]\n"):
+        file.write_text(text, encoding="utf-8")
+        assert main(["evaluate", "tiny_hrnet", "--annotations", str(file), "--images", str(tmp_path)]) == 2
+        assert f"{file} is an empty list, so it has nobody in it" in capsys.readouterr().err
+
+
+def test_a_network_without_weights_is_called_untrained(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("POSEKIT_DATA", str(tmp_path / "data"))
+    line = ["evaluate", "tiny_deeppose", "--scenes", "2", "--json", "--save", str(tmp_path / "new" / "found.json")]
+    assert main(line) == 0
+    shown = capsys.readouterr()
+    assert "no --weights: the network is untrained\n" in shown.err and "AP" in json.loads(shown.out)
+    assert main([*line, "--weights", "mannequin"]) == 0
+    assert "untrained" not in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["found.json"]
 
 
 def test_all_among_the_names_is_all_and_another_codes_runs_are_not_used(tmp_path, monkeypatch, capsys):
