@@ -210,6 +210,30 @@ def test_an_empty_list_is_nobodys_annotations(tmp_path, capsys):
         assert f"{file} is an empty list, so it has nobody in it" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("unlabelled", "evaluated", "trained"),
+    [
+        (None, "gt.json: nobody is in it; label people", "gt.json: nobody is in it; label people"),
+        (2, "gt.json: of 2 people in it nobody has a labelled keypoint", "gt.json: of 2 people in it nobody has"),
+        (1, None, "gt.json: 1 of its 2 people can be trained on, which does not fill one batch of 4"),
+    ],
+)
+def test_a_file_with_nobody_to_crop_is_named(files, unlabelled, evaluated, trained, capsys):
+    gt = files[0]
+    content = json.loads(gt.read_text())
+    content["annotations"] = [] if unlabelled is None else content["annotations"]
+    for person in content["annotations"][: unlabelled or 0]:
+        person.update(keypoints=[0] * 51, num_keypoints=0)
+    gt.write_text(json.dumps(content))
+    places = ["--images", str(gt.parent), "--device", "cpu"]
+    if evaluated:
+        assert main(["evaluate", "tiny_deeppose", "--annotations", str(gt), "--weights", "mannequin", *places]) == 2
+        assert evaluated in capsys.readouterr().err
+    line = ["train", "tiny_deeppose", "--recipe", "quick", "--set", "batch_size=4", "--out", str(gt.parent / "run")]
+    assert main([*line, "--train-annotations", str(gt), "--val-annotations", str(gt), *places]) == 2
+    assert trained in capsys.readouterr().err
+
+
 def test_a_network_without_weights_is_called_untrained(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("POSEKIT_DATA", str(tmp_path / "data"))
     line = ["evaluate", "tiny_deeppose", "--scenes", "2", "--json", "--save", str(tmp_path / "new" / "found.json")]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from posekit import metrics
-from posekit.annotations import Detections, People
+from posekit.annotations import AnnotationError, Detections, People
 from posekit.inference.predict import Predictions, Shift, predict
 from posekit.inference.processes import ALONE, Processes
 from posekit.inference.runtime import Network
@@ -93,11 +93,13 @@ def evaluate(
         nms: OKS above which two predictions are one person; None keeps all.
 
     Raises:
-        posekit.annotations.AnnotationError: people without area, detections that do not fit.
+        posekit.annotations.AnnotationError: nobody to crop, people without area, detections that do not fit.
     """
     from posekit.data.crops import CropLoader
 
     cropped = dataset if boxes is not None or not hasattr(dataset, "trainable") else dataset.trainable()
+    if boxes is None and not len(cropped.people):
+        raise AnnotationError(_nobody(dataset.people))
     loader = CropLoader(
         cropped,
         model.input_size,
@@ -130,6 +132,12 @@ def evaluate(
         detections=detections,
         predictions=predictions,
     )
+
+
+def _nobody(people: People) -> str:
+    N = len(people)
+    whose = f"of {N} people in it nobody has a labelled keypoint and a box with size" if N else "nobody is in it"
+    return f"{people.source}: {whose}; label people, or score another file"
 
 
 def _confusion(predictions: Predictions, true: People) -> metrics.LeftRightConfusion:

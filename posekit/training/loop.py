@@ -45,7 +45,7 @@ from posekit.training.distributed import (
     synchronise_batch_norm,
 )
 from posekit.training.folder import RunFolder, standing
-from posekit.training.loaders import Place, as_loader, describe_data, progress_bar, timed
+from posekit.training.loaders import Place, as_loader, describe_data, explain_too_few, progress_bar, timed
 from posekit.training.recipes import Recipe
 
 
@@ -213,7 +213,7 @@ class _Run:
         self.loader, self.cuts_parts = as_loader(train, model, recipe, seed, workers, processes, device, crops)
         self.per_epoch = len(self.loader)
         if not self.per_epoch:
-            raise TrainingError(f"the training set does not fill one batch of {recipe.batch_size}; use a smaller batch")
+            raise TrainingError(explain_too_few(train, recipe.batch_size))
         if recipe.batch_size < processes.size:
             raise TrainingError(f"{processes.size} processes cannot share a batch of {recipe.batch_size}; use fewer")
         self.total = recipe.total_steps(self.per_epoch)
