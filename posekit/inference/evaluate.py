@@ -187,6 +187,7 @@ def score(
     flip_test: bool = True,
     device: str | torch.device = "auto",
     bf16: bool = False,
+    workers: int = 0,
     processes: Processes = ALONE,
 ) -> dict[str, float]:
     """One dictionary of numbers for a training log, whatever ``val`` is.
@@ -194,11 +195,12 @@ def score(
     Args:
         val: a dataset (:func:`evaluate` on true boxes), or a loader of crops in fixed order (:func:`crop_errors`); a
             loader without a skeleton has no flip test.
+        workers: processes that cut crops when ``val`` is a dataset; a loader has its own.
         processes: as of :func:`evaluate`.
     """
     options: dict[str, Any] = {"device": device, "bf16": bf16, "processes": processes}
     if hasattr(val, "people"):
-        return evaluate(model, val, flip_test=flip_test, **options).summary()
+        return evaluate(model, val, flip_test=flip_test, workers=workers, **options).summary()
     can_flip = flip_test and hasattr(getattr(val, "dataset", val), "skeleton")
     predictions = predict(model, val, flip_test=can_flip, **options)
     return processes.once(lambda: crop_errors(predictions.crop_keypoints, val))
