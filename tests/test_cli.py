@@ -46,6 +46,32 @@ def test_every_verb_shows_an_example_that_parses(verb):
     assert callable(options.run)
 
 
+@pytest.mark.parametrize("group", sorted({name.split()[0] for name in VERBS if " " in name}))
+def test_a_group_shows_an_example_of_its_verbs(group, capsys):
+    with pytest.raises(SystemExit):
+        main([group, "--help"])
+    example = re.search(r"example: posekit (.+)", capsys.readouterr().out).group(1)
+    assert example.startswith(f"{group} ") and callable(build_parser().parse_args(shlex.split(example)).run)
+
+
+def test_benchmarks_answer_in_json(tmp_path, monkeypatch, capfd):
+    from posekit.course import parameters
+
+    folder = tmp_path / "tests" / "benchmarks"
+    folder.mkdir(parents=True)
+    (folder / "bench_one.py").write_text(
+        "import sys; print('a table'); [open(f, 'w').write('{\"ms\": 3}') for f in sys.argv[2:]]"
+    )
+    (folder / "bench_two.py").write_text("raise SystemExit(3)")
+    monkeypatch.setattr(parameters, "project_root", lambda: tmp_path)
+    assert main(["bench", "--json"]) == 1
+    shown = capfd.readouterr()
+    assert json.loads(shown.out) == {"one": {"ms": 3}, "two": None}
+    assert "a table" in shown.err and "failed: two" in shown.err
+    assert main(["bench", "one"]) == 0
+    assert "a table" in capfd.readouterr().out
+
+
 @pytest.fixture
 def files(tmp_path):
     """Two people in two pictures, one detection right and one a little off."""

@@ -156,19 +156,20 @@ def network_of(options: Arguments, num_keypoints: int | None = None) -> Any:
 
 
 def add_verb(
-    verbs: Any, name: str, run: Callable[[Arguments], int], does: str, example: str, *, as_json: bool = True
+    verbs: Any, name: str, run: Callable[[Arguments], int], does: str, example: str
 ) -> argparse.ArgumentParser:
     """The parser of a new verb, whose help ends with an example."""
     one = verbs.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.", epilog=f"example: {example}")
     one.set_defaults(run=run)
-    if as_json:
-        one.add_argument("--json", action="store_true", help="print JSON")
+    one.add_argument("--json", action="store_true", help="print JSON")
     return one
 
 
-def add_group(verbs: Any, name: str, does: str, *, alone: Callable[[Arguments], int] | None = None) -> Any:
+def add_group(
+    verbs: Any, name: str, does: str, example: str, *, alone: Callable[[Arguments], int] | None = None
+) -> Any:
     """Where verbs of two words, such as ``data check``, are added; ``alone`` is run where the second is left out."""
-    group = verbs.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
+    group = verbs.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.", epilog=f"example: {example}")
     if alone is not None:
         group.set_defaults(run=alone)
         group.add_argument("--json", action="store_true", help="print JSON")
