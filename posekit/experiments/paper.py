@@ -6,7 +6,8 @@ format. Pictures come from ``posekit data download``; the ImageNet weights and t
 files that the papers' authors publish.
 
 Two claims reach further than their commands; ``NOTES`` says by what, and is shown with them. D11's score MPII's
-validation half, with HRNet's recipe, and no DeeperCut; S08's give no score of CrowdPose's easy, medium and hard pictures.
+validation half, with HRNet's recipe, and no DeeperCut; S08's give no score of CrowdPose's easy, medium and hard
+pictures.
 
 A claim is decided like every other trained one: repeat the commands with at least three seeds (``--seed``, another
 ``--out``) and compare in pairs.
