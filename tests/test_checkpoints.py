@@ -6,6 +6,7 @@ import collections
 import io
 import os
 import pickle
+import re
 import subprocess
 import sys
 import types
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 from posekit.models import ModelError, create_model, load_weights, save_weights
+from posekit.models.own_files import read_safetensors
 
 
 def meta_model(name: str, **options) -> torch.nn.Module:
@@ -135,6 +137,16 @@ def test_a_file_cut_short_is_called_damaged(tmp_path: Path, zipped: bool, kept: 
     path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
     with pytest.raises(ModelError, match=r"cut\.pth is damaged or not a torch file; download it again"):
         load_weights(create_model("tiny_hrnet"), path)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.5])
+def test_a_file_of_ours_cut_short_is_named_with_its_folder(tmp_path: Path, kept: float):
+    path = tmp_path / "cut.safetensors"
+    save_weights(create_model("tiny_hrnet"), path)
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    for read in (lambda: create_model("tiny_hrnet", weights=path), lambda: read_safetensors(path)):
+        with pytest.raises(ModelError, match=rf"^{re.escape(str(path))} is no whole .*damaged; copy it again$"):
+            read()
 
 
 def test_a_network_is_not_created_with_a_random_head(tmp_path: Path):

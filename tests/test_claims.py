@@ -360,6 +360,10 @@ def test_rows_of_a_gpu_are_repeated_on_one_and_need_not_be_equal(monkeypatch):
 def test_a_damaged_folder_or_a_missing_run_ends_the_table_with_a_sentence(tmp_path):
     with pytest.raises(LedgerError, match="no folder"):
         claims(folder=tmp_path / "nowhere")
+    assert ledger.read(tmp_path / "nowhere") == []
+    (tmp_path / "file").touch()  # like a folder without permission, it cannot be listed, and is not empty
+    with pytest.raises(LedgerError, match=r"/file: the ledger cannot be listed \(Not a directory\); .*name another"):
+        ledger.read(tmp_path / "file")
     ledger.append(tmp_path, [make_comparison(DIFFERENCES)])
     with pytest.raises(LedgerError, match=r"dpn_table3\.jsonl, seed 1: a run that this comparison rests on"):
         claims(folder=tmp_path)

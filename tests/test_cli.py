@@ -46,6 +46,32 @@ def test_every_verb_shows_an_example_that_parses(verb):
     assert callable(options.run)
 
 
+@pytest.mark.parametrize("group", sorted({name.split()[0] for name in VERBS if " " in name}))
+def test_a_group_shows_an_example_of_its_verbs(group, capsys):
+    with pytest.raises(SystemExit):
+        main([group, "--help"])
+    example = re.search(r"example: posekit (.+)", capsys.readouterr().out).group(1)
+    assert example.startswith(f"{group} ") and callable(build_parser().parse_args(shlex.split(example)).run)
+
+
+def test_benchmarks_answer_in_json(tmp_path, monkeypatch, capfd):
+    from posekit.course import parameters
+
+    folder = tmp_path / "tests" / "benchmarks"
+    folder.mkdir(parents=True)
+    (folder / "bench_one.py").write_text(
+        "import sys; print('a table'); [open(f, 'w').write('{\"ms\": 3}') for f in sys.argv[2:]]"
+    )
+    (folder / "bench_two.py").write_text("raise SystemExit(3)")
+    monkeypatch.setattr(parameters, "project_root", lambda: tmp_path)
+    assert main(["bench", "--json"]) == 1
+    shown = capfd.readouterr()
+    assert json.loads(shown.out) == {"one": {"ms": 3}, "two": None}
+    assert "a table" in shown.err and "failed: two" in shown.err
+    assert main(["bench", "one"]) == 0
+    assert "a table" in capfd.readouterr().out
+
+
 @pytest.fixture
 def files(tmp_path):
     """Two people in two pictures, one detection right and one a little off."""
@@ -164,6 +190,9 @@ def test_check_says_what_is_wrong_and_exits_with_one(files, capsys):
         ("train tiny_hrnet --out x --set samplez=1", "a recipe has no 'samplez'"),
         ("train tiny_hrnet --out x --set samples", "write key=value"),
         ("train tiny_hrnet --out x --set lr=fast", "lr is float, not 'fast'"),
+        ("train tiny_hrnet --out x --set optimizer=sgd", "optimizer is one of 'adam', 'adamw', not 'sgd'"),
+        ("train tiny_hrnet --out x --set milestones=3", "milestones is tuple[int, ...], not 3"),
+        ("train tiny_hrnet --out x --set centre=middle", "centre is one of 'rounded', 'subpixel' | None, not 'middle'"),
         ("train tiny_hrnet --out x --set augmentation=0.5", "augmentation is Augmentation | None, not 0.5"),
         ('train tiny_hrnet --out x --set augmentation={"flap":1}', "unknown augmentation key flap"),
         ("train tiny_hrnet --out x --input-size 7 9", "multiples of"),
@@ -179,6 +208,16 @@ def test_check_says_what_is_wrong_and_exits_with_one(files, capsys):
         ("evaluate tiny_dpn --weights mannequin --set dilations=ones", "dilations='decreasing' and not 'ones'"),
         ("complexity tiny_hrnet --set weights=mannequin", "tiny_hrnet has no option 'weights'"),
         ("export resnext out.onnx", "no network is called 'resnext'"),
+        ("evaluate tiny_hrnet --images pictures", "--images without annotations: say with --annotations who"),
+        ("evaluate tiny_hrnet --head-boxes heads.mat", "--head-boxes without annotations"),
+        ("train tiny_hrnet --out x --images pictures", "--images without annotations: say with --train-annotations"),
+        ("evaluate tiny_hrnet --annotations no.json --images .", "no.json: cannot be read (No such file or directory)"),
+        ("evaluate bottomup_r50", "bottomup_r50 finds people in whole pictures (bottom-up)"),
+        ("train tiny_bottomup --out x", "take a top-down network"),
+        ("evaluate tiny_hrnet --save /dev/null/found.json", "/dev/null/found.json: cannot be written ("),
+        ("evaluate tiny_hrnet --save .", ".: cannot be written (it is a folder); name a file in it"),
+        ("predict tiny_hrnet no.png --weights mannequin --out /dev/null/a.png", "/dev/null/a.png: cannot be written"),
+        ("export tiny_hrnet /dev/null/a.onnx", "/dev/null/a.onnx: cannot be written"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(line, says, capsys):
@@ -187,6 +226,49 @@ def test_what_cannot_be_done_is_one_sentence(line, says, capsys):
     assert says in shown.err
     assert len(shown.err.strip().splitlines()) == 1
     assert shown.out == ""
+
+
+def test_an_empty_list_is_nobodys_annotations(tmp_path, capsys):
+    file = tmp_path / "gt.json"
+    for text in ("[]", "\ufeff [ ]\n"):
+        file.write_text(text, encoding="utf-8")
+        assert main(["evaluate", "tiny_hrnet", "--annotations", str(file), "--images", str(tmp_path)]) == 2
+        assert f"{file} is an empty list, so it has nobody in it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("unlabelled", "evaluated", "trained"),
+    [
+        (None, "gt.json: nobody is in it; label people", "gt.json: nobody is in it; label people"),
+        (2, "gt.json: of 2 people in it nobody has a labelled keypoint", "gt.json: of 2 people in it nobody has"),
+        (1, None, "gt.json: 1 of its 2 people can be trained on, which does not fill one batch of 4"),
+    ],
+)
+def test_a_file_with_nobody_to_crop_is_named(files, unlabelled, evaluated, trained, capsys):
+    gt = files[0]
+    content = json.loads(gt.read_text())
+    content["annotations"] = [] if unlabelled is None else content["annotations"]
+    for person in content["annotations"][: unlabelled or 0]:
+        person.update(keypoints=[0] * 51, num_keypoints=0)
+    gt.write_text(json.dumps(content))
+    places = ["--images", str(gt.parent), "--device", "cpu"]
+    if evaluated:
+        assert main(["evaluate", "tiny_deeppose", "--annotations", str(gt), "--weights", "mannequin", *places]) == 2
+        assert evaluated in capsys.readouterr().err
+    line = ["train", "tiny_deeppose", "--recipe", "quick", "--set", "batch_size=4", "--out", str(gt.parent / "run")]
+    assert main([*line, "--train-annotations", str(gt), "--val-annotations", str(gt), *places]) == 2
+    assert trained in capsys.readouterr().err
+
+
+def test_a_network_without_weights_is_called_untrained(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("POSEKIT_DATA", str(tmp_path / "data"))
+    line = ["evaluate", "tiny_deeppose", "--scenes", "2", "--json", "--save", str(tmp_path / "new" / "found.json")]
+    assert main(line) == 0
+    shown = capsys.readouterr()
+    assert "no --weights: the network is untrained\n" in shown.err and "AP" in json.loads(shown.out)
+    assert main([*line, "--weights", "mannequin"]) == 0
+    assert "untrained" not in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["found.json"]
 
 
 def test_all_among_the_names_is_all_and_another_codes_runs_are_not_used(tmp_path, monkeypatch, capsys):

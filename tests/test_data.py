@@ -351,6 +351,9 @@ def test_a_picture_is_read_as_stored_whatever_its_orientation_tag_says(tmp_path)
     assert data.read_image(tmp_path / "turned.jpg").shape == (40, 60, 3)
 
 
+BOX = {"image_id": 1000, "bbox": [1, 2, 3, 4], "score": 1}
+
+
 def test_boxes_without_size_are_refused_before_any_crop(groups):
     people = copy.deepcopy(groups.people)
     people.box[5] = [10, 10, 0, 0]
@@ -363,10 +366,13 @@ def test_boxes_without_size_are_refused_before_any_crop(groups):
     [
         ([{"image_id": 7, "bbox": [1, 2, 3, 4], "score": 1}], "dots.json does not have, the first is image id 7"),
         ([{"image_id": 1000, "bbox": [1, 2, 3], "score": 1}], "bbox (four numbers)"),
-        ([{"image_id": 1000, "bbox": [1, 2, 3, 4]}], "lacks image_id, bbox (four numbers) or score"),
-        ([{"image_id": 1000, "bbox": [1, 2, 0, 0], "score": 1}], "box 0 has no size"),
-        ([{"image_id": 1000, "bbox": [float("nan"), 2, 3, 4], "score": 1}], "box 0 has no size"),
-        ([1, 2], "a record lacks"),
+        ([BOX, {"image_id": 1000, "bbox": [1, 2, 3, 4]}], "the record at index 1 lacks image_id, bbox (four numbers)"),
+        ([BOX, BOX | {"bbox": [1, 2, 0, 0]}], "the box at index 1 has no size (1, 2, 0, 0); remove such records from"),
+        ([BOX | {"category_id": 2}, BOX | {"bbox": [1, 2, -3, 4]}], "index 1 has no size (1, 2, -3, 4); remove"),
+        ([BOX | {"bbox": [float("nan"), 2, 3, 4]}] * 3, "index 0 has no size (nan, 2, 3, 4), and 2 more; remove"),
+        ([1, 2], "the record at index 0 lacks"),
+        ([], "boxes has no box of a person (0 records); give the results of a person detector"),
+        ([BOX | {"category_id": 2}], "boxes has no box of a person (1 records)"),
     ],
 )
 def test_boxes_that_do_not_fit_are_named(groups, records, says):

@@ -49,6 +49,24 @@ def test_training_and_scoring_belong_together():
         assert train.split()[2:6] == score.split()[2:6]  # network and input size
 
 
+@pytest.mark.parametrize(
+    ("claim", "says"),
+    [
+        ("D11", ("MPII's test half", "HRNet's for MPII is borrowed", "DeeperCut is not built here")),
+        ("S08", ("no easy, medium or hard split",)),
+        ("H06", ()),
+    ],
+)
+def test_what_the_commands_leave_open_is_said_with_them(claim, says, capsys):
+    assert main(["claims", "show", claim]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(words in shown for words in says)
+    assert main(["claims", "show", claim, "--json"]) == 0
+    pending = json.loads(capsys.readouterr().out)["pending"]
+    assert [entry["note"] for entry in pending if entry["kind"] == "paper"] == [paper.NOTES.get(claim, "")]
+    assert bool(says) == (claim in paper.NOTES)
+
+
 def test_pretraining_is_the_only_difference_of_h05():
     scratch, _, pretrained, _ = paper.COMMANDS["H05"]
     differences = set(pretrained.split()) ^ set(scratch.split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import inspect
 import json
 import re
@@ -210,7 +211,9 @@ def test_nan_loss_ends_with_a_sentence_and_keeps_the_checkpoint(tmp_path):
         if record["step"] == 6:
             net.layers[0].weight.data.fill_(float("nan"))
 
-    with pytest.raises(TrainingError, match=r"step 7.*last good checkpoint is .*checkpoint\.safetensors"):
+    with pytest.raises(
+        TrainingError, match=r"step 7.*last good checkpoint is .*safetensors; start in a new run folder"
+    ):
         training.fit(
             net, loader, None, RECIPE, out_dir=tmp_path, seed=0, on_log=poison, log_every=1, checkpoint_seconds=0
         )
@@ -231,12 +234,66 @@ def test_full_disk_ends_with_a_sentence_and_keeps_the_checkpoint(tmp_path, monke
         write(tensors, path, metadata=metadata)
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
-    with pytest.raises(TrainingError, match=r"No space left on device.*last good one is intact"):
+    with pytest.raises(TrainingError, match=r"No space left.*last good checkpoint is .*free some space"):
         training.fit(
             make_net(), make_loader(), None, RECIPE, out_dir=tmp_path, seed=0, log_every=1, checkpoint_seconds=0
         )
     assert training.load_tensors(tmp_path / training.CHECKPOINT)[1]["step"] == 3
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_disk_that_is_full_for_the_weights_leaves_the_checkpoint_and_says_so(tmp_path, monkeypatch):
+    import safetensors.torch
+
+    write = safetensors.torch.save_file
+
+    def full(tensors, path, metadata):
+        if path.name.startswith(training.WEIGHTS):
+            raise safetensors.SafetensorError(
+                "Error while serializing: I/O error: No space left on device (os error 28)"
+            )
+        write(tensors, path, metadata=metadata)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    says = rf"cannot write {tmp_path}/weights\.safetensors \(.*; the last good checkpoint is {tmp_path}/checkpoint\."
+    with pytest.raises(TrainingError, match=says + "safetensors; free some space and resume"):
+        training.fit(make_net(), make_loader(), None, RECIPE, out_dir=tmp_path, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("number", "says"), [(errno.ENOSPC, "free some space and start again"), (errno.EACCES, "choose another")]
+)
+def test_a_folder_that_takes_no_run_is_left_with_the_right_advice(tmp_path, monkeypatch, number, says):
+    def refuse(path, text):
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(training.folder, "write_text", refuse)
+    with pytest.raises(TrainingError, match=rf"cannot use the run folder {tmp_path} .*; {says}$"):
+        training.fit(make_net(), make_loader(), None, RECIPE, out_dir=tmp_path, seed=0)
+
+
+def test_records_every_no_steps_are_refused(tmp_path):
+    with pytest.raises(TrainingError, match=r"log_every is 0, .*; give 1 or more"):
+        training.fit(make_net(), make_loader(), None, RECIPE, out_dir=tmp_path / "run", seed=0, log_every=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_held_out_crops_are_cut_by_as_many_workers(tmp_path, monkeypatch):
+    from posekit.data import Mannequin, crops
+
+    seen = []
+
+    class Counted(crops.CropLoader):
+        def __init__(self, *args, workers, **options):
+            seen.append(workers)
+            super().__init__(*args, workers=0, **options)
+
+    monkeypatch.setattr(crops, "CropLoader", Counted)
+    people = Mannequin("val", level="bib", scenes=4, root=tmp_path / "data")
+    recipe = dataclasses.replace(training.quick(), batch_size=2, epochs=None, samples=2, evaluations=1)
+    net = create_model("tiny_deeppose", input_size=(64, 64))
+    training.fit(net, people, people, recipe, out_dir=tmp_path / "run", seed=0, device="cpu", workers=3)
+    assert seen == [3, 3]
 
 
 def test_a_folder_with_another_run_is_refused(tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from posekit.annotations import parsing, uniform
+from posekit.annotations.files import replacing
 from posekit.annotations.parsing import OPTIONAL_IN_ANNOTATIONS, OPTIONAL_IN_IMAGES, complain, floats, integers, rows
 from posekit.annotations.types import AnnotationError, Detections, People
 from posekit.skeletons import SKELETONS, Skeleton
@@ -313,8 +314,10 @@ def write_detections(path: str | os.PathLike, detections: Detections, *, categor
     """Write a COCO result file, to a temporary name first; numbers come back bit for bit when read.
 
     Folders on the way to it are made.
+
+    Raises:
+        OSError: the disk refuses; one sentence with the path.
     """
-    path = Path(path)
     triples = np.concatenate([detections.keypoints, detections.keypoint_scores[..., None]], -1)
     keypoints = triples.reshape(len(detections), -1).tolist()
     records = [
@@ -324,10 +327,5 @@ def write_detections(path: str | os.PathLike, detections: Detections, *, categor
     if detections.box is not None:
         for record, box in zip(records, detections.box.tolist()):
             record["bbox"] = box
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(records, allow_nan=False))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -66,7 +66,8 @@ def claims_run(options: Arguments) -> int:
 
 def add_verbs(verbs: Any) -> None:
     """``claims``, which alone is ``claims list``."""
-    group = add_group(verbs, "claims", "what the papers claim and what became of it here", alone=claims_list)
+    does = "what the papers claim and what became of it here"
+    group = add_group(verbs, "claims", does, "posekit claims show H13", alone=claims_list)
     one = add_verb(group, "list", claims_list, "every claim with its verdicts", "posekit claims list")
     add_ledger_option(one)
     one = add_verb(group, "show", claims_show, "one claim with its cells and commands", "posekit claims show H13")

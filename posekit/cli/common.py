@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
@@ -51,11 +52,26 @@ def dataset_of(options: Arguments, split: str, scenes: int) -> Any:
     """The files that were named, otherwise the embedded dataset."""
     annotations = getattr(options, f"{split}_annotations", None) or getattr(options, "annotations", None)
     if annotations is None:
+        _refuse_strays(options)
         return mannequin(options, split, scenes)
     images = getattr(options, f"{split}_images", None) or options.images
     if images is None:
         raise UsageError("annotations without pictures: say with --images where the pictures lie")
     return open_dataset(annotations, images, head_boxes=getattr(options, "head_boxes", None))
+
+
+def _refuse_strays(options: Arguments) -> None:
+    """Files that belong to annotations, of which there are none: the embedded dataset would be scored instead."""
+    named = ("annotations", "train_annotations", "val_annotations")
+    if any(getattr(options, name, None) for name in named):
+        return
+    for name in ("images", "val_images", "head_boxes"):
+        if getattr(options, name, None):
+            option = "--train-annotations and --val-annotations" if hasattr(options, "val_images") else "--annotations"
+            raise UsageError(
+                f"--{name.replace('_', '-')} without annotations: say with {option} who is in the pictures, or leave "
+                "it out for the embedded dataset"
+            )
 
 
 def open_dataset(annotations: Path, images: Path, *, head_boxes: Path | None = None) -> Any:
@@ -68,9 +84,7 @@ def open_dataset(annotations: Path, images: Path, *, head_boxes: Path | None = N
     from posekit.data.mpii import read_head_boxes
     from posekit.skeletons import CROWDPOSE14
 
-    with open(annotations, encoding="utf-8-sig") as file:
-        is_list = file.read(64).lstrip().startswith("[")
-    if is_list:
+    if _holds_list(annotations):
         boxes = None if head_boxes is None else read_head_boxes(head_boxes)
         return MpiiKeypoints(annotations, images, head_boxes=boxes)
     if head_boxes is not None:
@@ -81,8 +95,22 @@ def open_dataset(annotations: Path, images: Path, *, head_boxes: Path | None = N
     return dataset.with_people(dataclasses.replace(dataset.people, area=metrics.person_areas(dataset.people, "box")))
 
 
+def _holds_list(annotations: Path) -> bool:
+    """Whether the file is a JSON list, with somebody in it."""
+    try:
+        with open(annotations, "rb") as file:
+            begin = file.read(64).removeprefix(codecs.BOM_UTF8).lstrip()
+    except OSError as error:
+        raise UsageError(f"{annotations}: cannot be read ({error.strerror}); check the path") from None
+    if begin.startswith(b"[") and begin[1:].lstrip().startswith(b"]"):
+        raise UsageError(f"{annotations} is an empty list, so it has nobody in it; give a COCO file or MPII's list")
+    return begin.startswith(b"[")
+
+
 def refuse_model(options: Arguments, settings: dict[str, Any], *, any_size: bool = False) -> None:
     """Before a dataset is drawn for minutes: is there such a network, of such a size, and do its weights suit it?
+
+    Bottom-up networks are refused, too: they take whole pictures, and everything here cuts people out.
 
     Args:
         settings: options of the network's builder.
@@ -91,6 +119,7 @@ def refuse_model(options: Arguments, settings: dict[str, Any], *, any_size: bool
     import torch
 
     from posekit import create_model
+    from posekit.codecs.associative_embedding import AssociativeEmbedding
     from posekit.inference import pick_device
 
     pick_device(options.device)
@@ -98,7 +127,12 @@ def refuse_model(options: Arguments, settings: dict[str, Any], *, any_size: bool
     if file and str(file) != "mannequin" and not Path(file).is_file():
         raise UsageError(f"{file}: there are no such weights; check the path")
     with torch.device("meta"):
-        create_model(options.model, **network_config(options, settings, any_size=any_size))
+        model = create_model(options.model, **network_config(options, settings, any_size=any_size))
+    if isinstance(model.codec, AssociativeEmbedding):
+        raise UsageError(
+            f"{options.model} finds people in whole pictures (bottom-up), and this verb gives crops of one person; "
+            "take a top-down network"
+        )
 
 
 def network_config(
@@ -122,19 +156,20 @@ def network_of(options: Arguments, num_keypoints: int | None = None) -> Any:
 
 
 def add_verb(
-    verbs: Any, name: str, run: Callable[[Arguments], int], does: str, example: str, *, as_json: bool = True
+    verbs: Any, name: str, run: Callable[[Arguments], int], does: str, example: str
 ) -> argparse.ArgumentParser:
     """The parser of a new verb, whose help ends with an example."""
     one = verbs.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.", epilog=f"example: {example}")
     one.set_defaults(run=run)
-    if as_json:
-        one.add_argument("--json", action="store_true", help="print JSON")
+    one.add_argument("--json", action="store_true", help="print JSON")
     return one
 
 
-def add_group(verbs: Any, name: str, does: str, *, alone: Callable[[Arguments], int] | None = None) -> Any:
+def add_group(
+    verbs: Any, name: str, does: str, example: str, *, alone: Callable[[Arguments], int] | None = None
+) -> Any:
     """Where verbs of two words, such as ``data check``, are added; ``alone`` is run where the second is left out."""
-    group = verbs.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
+    group = verbs.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.", epilog=f"example: {example}")
     if alone is not None:
         group.set_defaults(run=alone)
         group.add_argument("--json", action="store_true", help="print JSON")

@@ -53,7 +53,7 @@ def add_verbs(verbs: Any) -> None:
     one.add_argument("detections", metavar="DETECTIONS", help="COCO result file")
     one.add_argument("--area", default="file", choices=("file", "box"), help="box: 0.53 of it, where areas are absent")
 
-    group = add_group(verbs, "data", "make, check or fetch data")
+    group = add_group(verbs, "data", "make, check or fetch data", "posekit data check gt.json")
     one = add_verb(
         group, "mannequin", data_mannequin, "render the embedded dataset", "posekit data mannequin --split val"
     )

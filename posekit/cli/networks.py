@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,11 @@ def evaluate(options: Arguments) -> int:
     from posekit.annotations import write_detections
 
     refuse_model(options, read_settings(options.set))
+    _refuse_target(options.save)
     processes = inference.join(options.device)
     dataset = dataset_of(options, options.split, options.scenes)
+    if processes.first and not options.weights:
+        print("no --weights: the network is untrained", file=sys.stderr)
     model = _evaluated(options, dataset.skeleton.num_keypoints)
     boxes = data.read_boxes(options.boxes, dataset.people) if options.boxes else None
     result = inference.evaluate(
@@ -53,6 +57,14 @@ def evaluate(options: Arguments) -> int:
         lines.append(str(found))
     print_result(options, facts, "\n".join(lines))
     return 0
+
+
+def _refuse_target(path: Path | None) -> None:
+    """Before a network works for hours: can the file be written?"""
+    from posekit.annotations.files import check_writable
+
+    if path:
+        check_writable(path)
 
 
 def _evaluated(options: Arguments, num_keypoints: int) -> Any:
@@ -82,6 +94,8 @@ def predict(options: Arguments) -> int:
     from posekit.data import read_image
     from posekit.skeletons import SKELETONS
 
+    refuse_model(options, read_settings(options.set))
+    _refuse_target(options.out)
     skeleton = SKELETONS[options.skeleton]
     picture = read_image(options.image)
     found = inference.predict_image(
@@ -169,11 +183,10 @@ def _box(text: str) -> list[float]:
 
 def add_verbs(verbs: Any) -> None:
     """``evaluate``, ``predict``, ``complexity`` and ``export``."""
-    one = add_verb(
-        verbs, "evaluate", evaluate, "score a network on a dataset", "posekit evaluate tiny_hrnet --scenes 100"
-    )
+    example = "posekit evaluate tiny_hrnet --weights mannequin --scenes 100"
+    one = add_verb(verbs, "evaluate", evaluate, "score a network on a dataset", example)
     one.add_argument("model", help=MODEL_HELP)
-    one.add_argument("--weights", help=WEIGHTS_HELP)
+    one.add_argument("--weights", help=f"{WEIGHTS_HELP}; an untrained network without")
     one.add_argument("--annotations", type=Path, help="COCO file; the embedded dataset when not named")
     one.add_argument("--images", type=Path, help="folder of the pictures")
     one.add_argument("--boxes", type=Path, metavar="FILE", help="people as a detector found them, COCO box results")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from posekit.annotations.files import replacing
 from posekit.course.parameters import Setup, project_root
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -27,10 +27,8 @@ _WIDTH = 96
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write under a temporary name, then rename: the file is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def keep(figure: Any, name: str, *, alt: str, setup: Setup, function: str = "", inputs: Sequence[str] = ()) -> None:

@@ -15,6 +15,8 @@ from posekit.annotations.parsing import load_json
 from posekit.skeletons import Skeleton
 
 PERSON_CATEGORY = 1
+TRAINABLE = "leave such records out, e.g. with dataset.trainable()"
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 class PeopleDataset:
@@ -139,20 +141,26 @@ def read_boxes(source: str | os.PathLike | list[dict[str, Any]], people: People,
         min_score: lower scores are left out (0 in the papers).
 
     Raises:
-        AnnotationError: not a list of boxes, a box without size, a picture that ``people`` does not have.
+        AnnotationError: not a list of boxes, no box of a person, a box without size, a picture that ``people`` does not
+            have.
     """
     name, records = _read_records(source)
     try:
-        records = [r for r in records if r.get("category_id", PERSON_CATEGORY) == PERSON_CATEGORY]
-        image_ids = np.array([r["image_id"] for r in records], np.int64)
-        box = np.array([r["bbox"] for r in records], np.float64).reshape(-1, 4)
-        score = np.array([r["score"] for r in records], np.float64)
-    except (KeyError, TypeError, ValueError, AttributeError):
+        rows = np.array(
+            [n for n, r in enumerate(records) if r.get("category_id", PERSON_CATEGORY) == PERSON_CATEGORY], np.int64
+        )
+        image_ids, box, score = _box_columns([records[n] for n in rows])
+    except _UNREADABLE:
         raise AnnotationError(
-            f"{name}: a record lacks image_id, bbox (four numbers) or score; give a list of COCO box detections"
+            f"{name}: the record at index {_first_unreadable(records)} lacks image_id, bbox (four numbers) or score; "
+            "give a list of COCO box detections"
         ) from None
+    if not len(rows):
+        raise AnnotationError(
+            f"{name} has no box of a person ({len(records)} records); give the results of a person detector"
+        )
     keep = score >= min_score
-    image_ids, box, score = image_ids[keep], box[keep], score[keep]
+    rows, image_ids, box, score = rows[keep], image_ids[keep], box[keep], score[keep]
     order = np.argsort(people.image_ids, kind="stable")
     place = np.searchsorted(people.image_ids, image_ids, sorter=order).clip(max=len(order) - 1)
     image_index = order[place]
@@ -162,8 +170,25 @@ def read_boxes(source: str | os.PathLike | list[dict[str, Any]], people: People,
             f"{name}: {len(unknown)} boxes are of pictures that {people.source} does not have, the first is image id "
             f"{image_ids[unknown[0]]}; use the detections of the same split"
         )
-    check_boxes(box, name, "box", np.flatnonzero(keep))
+    check_boxes(box, name, "the box at index", rows, remedy="remove such records from the file")
     return Boxes(image_index, box, score)
+
+
+def _box_columns(records: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    image_ids = np.array([r["image_id"] for r in records], np.int64)
+    box = np.array([r["bbox"] for r in records], np.float64).reshape(len(records), 4)
+    return image_ids, box, np.array([r["score"] for r in records], np.float64)
+
+
+def _first_unreadable(records: list[Any]) -> int:
+    """Index of the record that :func:`_box_columns` stumbles over."""
+    for n, record in enumerate(records):
+        try:
+            if record.get("category_id", PERSON_CATEGORY) == PERSON_CATEGORY:
+                _box_columns([record])
+        except _UNREADABLE:
+            return n
+    return 0
 
 
 def _read_records(source: str | os.PathLike | list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
@@ -175,8 +200,15 @@ def _read_records(source: str | os.PathLike | list[dict[str, Any]]) -> tuple[str
     return name, records
 
 
-def check_boxes(box: np.ndarray, source: str, what: str, ids: np.ndarray) -> None:
+def check_boxes(box: np.ndarray, source: str, what: str, ids: np.ndarray, *, remedy: str = TRAINABLE) -> None:
     """Raise when a box cannot be cropped: NaN, or neither width nor height positive.
+
+    Args:
+        box: (N, 4) xywh, pixels.
+        source: of the boxes, usually a file.
+        what: a record is called.
+        ids: (N,) of the records.
+        remedy: what to do, as half a sentence.
 
     Raises:
         AnnotationError: names the source, the first such record and the remedy.
@@ -184,7 +216,5 @@ def check_boxes(box: np.ndarray, source: str, what: str, ids: np.ndarray) -> Non
     bad = np.flatnonzero(~np.isfinite(box).all(1) | (box[:, 2:] < 0).any(1) | (box[:, 2:].max(1, initial=0) <= 0))
     if len(bad):
         values = ", ".join(f"{v:g}" for v in box[bad[0]])
-        raise AnnotationError(
-            f"{source}: {what} {ids[bad[0]]} has no size ({values}), and {len(bad) - 1} more; "
-            "leave such records out, e.g. with dataset.trainable()"
-        )
+        more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise AnnotationError(f"{source}: {what} {ids[bad[0]]} has no size ({values}){more}; {remedy}")

@@ -29,13 +29,25 @@ def problem(config: Any, rules: Mapping[str, Rule]) -> str | None:
     for field in fields(config):
         value = getattr(config, field.name)
         if not _fits(value, kinds[field.name]):
-            written = str(field.type).replace("Literal[", "one of ").replace('"]', '"')
-            return f"{field.name} is {written}, not {value!r}"
+            return f"{field.name} is {_called(kinds[field.name])}, not {value!r}"
         rule = rules.get(field.name)
         if rule and value is not None and not rule.holds(value):
             none = " or None" if _fits(None, kinds[field.name]) else ""
             return f"{field.name} is {rule.says}{none}, not {value!r}"
     return None
+
+
+def _called(kind: Any) -> str:
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return " | ".join(map(_called, args))
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, args))}"
+    if origin is tuple:
+        return f"tuple[{', '.join(map(_called, args))}]"
+    if kind in (Ellipsis, type(None)):
+        return "..." if kind is Ellipsis else "None"
+    return kind.__name__
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -57,10 +57,19 @@ class MpiiKeypoints(PeopleDataset):
 
 
 def read_head_boxes(path: str | os.PathLike) -> np.ndarray:
-    """(N, 4) corners x1, y1, x2, y2 from ``gt_valid.mat`` (also called ``mpii_gt_val.mat``), ``headboxes_src``."""
+    """(N, 4) corners x1, y1, x2, y2 from ``gt_valid.mat`` (also called ``mpii_gt_val.mat``), ``headboxes_src``.
+
+    Raises:
+        AnnotationError: the file cannot be read, or has no head boxes.
+    """
     from scipy.io import loadmat
 
-    corners = loadmat(path)["headboxes_src"]  # (corner, xy, N)
+    try:
+        corners = loadmat(path)["headboxes_src"]  # (corner, xy, N)
+    except OSError as error:
+        raise AnnotationError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
+    except (KeyError, ValueError, TypeError) as error:
+        raise AnnotationError(f"{path} has no headboxes_src ({error}); give MPII's gt_valid.mat") from None
     return np.moveaxis(corners, 2, 0).reshape(-1, 4).astype(np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Pictures that nobody picked: random people of each kind by a fixed seed, and the five worst.
+"""Pictures that nobody picked: random people of each kind by a fixed seed, and the worst without artefacts.
 
 The kinds are what makes a person hard: seen from front, side or back; partly hidden; with others in the picture; and
 pictures with artefacts (strong noise and blur).
@@ -55,7 +55,7 @@ def cases(
     root: Path | None = None,
     progress: bool = True,
 ) -> dict[str, list[Case]]:
-    """Random cases of every kind and the worst of all, by kind.
+    """Random cases of every kind and the worst of the pictures without artefacts, by kind.
 
     Args:
         net: with ``codec`` and ``input_size``.

@@ -138,13 +138,21 @@ def is_verdict(word: str) -> bool:
 
 
 def read(folder: Path) -> list[Row]:
-    """All rows of a ledger folder, checked: schema, digests, chain, duplicates.
+    """All rows of a ledger folder, checked: schema, digests, chain, duplicates. An absent folder has none.
 
     Raises:
-        LedgerError: naming file, line and remedy.
+        LedgerError: naming file, line and remedy; a folder that cannot be listed.
     """
+    folder = Path(folder)
     rows = []
-    for path in sorted(Path(folder).glob("*.jsonl")):
+    try:
+        # glob would take a folder that it may not list for an empty one.
+        paths = sorted(path for path in folder.iterdir() if path.suffix == ".jsonl") if folder.exists() else []
+    except OSError as error:
+        raise LedgerError(
+            f"{folder}: the ledger cannot be listed ({error.strerror}); make the folder readable or name another"
+        ) from None
+    for path in paths:
         rows += read_file(path)
     return rows
 

@@ -52,6 +52,11 @@ class Line:
         return way(self.verdict)
 
     @property
+    def note(self) -> str:
+        """What the commands of a test on real pictures leave open of the claim, empty where it is nothing."""
+        return paper.NOTES.get(self.claim.id, "") if self.kind == "paper" else ""
+
+    @property
     def seeds(self) -> int:
         """How many seeds the verdict rests on: those of the rows, or those that a comparison is made of."""
         return sum(len(row.config.get("seeds", [])) if row.rests_on else 1 for row in self.rows)
@@ -207,6 +212,7 @@ def _details(line: Line, width: int) -> list[str]:
         seen = f" ({detectable:.2g} would have been seen)" if detectable is not None and way(words) == "open" else ""
         text = f"{name}: {measured}{interval}{published}: {words}{seen}"
         found += textwrap.wrap(text, width, initial_indent=" " * 9, subsequent_indent=" " * 13)
+    found += textwrap.wrap(line.note, width, initial_indent=" " * 9, subsequent_indent=" " * 9)
     return found + [f"         $ {command}" for command in line.commands if command]
 
 
@@ -250,7 +256,7 @@ def _claim_json(claim: Claim, own: Sequence[Line]) -> dict[str, Any]:
         "by_kind": {kind: sorted(set(words)) for kind, words in by_kind.items()},
         "verdicts": [_verdict_json(rows, line) for line in own for rows in _stated(line)],
         "pending": [
-            {"kind": line.kind, "verdict": line.verdict, "commands": list(line.commands)}
+            {"kind": line.kind, "verdict": line.verdict, "commands": list(line.commands), "note": line.note}
             for line in own
             if not line.rows
         ],

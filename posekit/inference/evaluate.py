@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from posekit import metrics
-from posekit.annotations import Detections, People
+from posekit.annotations import AnnotationError, Detections, People
 from posekit.inference.predict import Predictions, Shift, predict
 from posekit.inference.processes import ALONE, Processes
 from posekit.inference.runtime import Network
@@ -93,11 +93,13 @@ def evaluate(
         nms: OKS above which two predictions are one person; None keeps all.
 
     Raises:
-        posekit.annotations.AnnotationError: people without area, detections that do not fit.
+        posekit.annotations.AnnotationError: nobody to crop, people without area, detections that do not fit.
     """
     from posekit.data.crops import CropLoader
 
     cropped = dataset if boxes is not None or not hasattr(dataset, "trainable") else dataset.trainable()
+    if boxes is None and not len(cropped.people):
+        raise AnnotationError(_nobody(dataset.people))
     loader = CropLoader(
         cropped,
         model.input_size,
@@ -130,6 +132,12 @@ def evaluate(
         detections=detections,
         predictions=predictions,
     )
+
+
+def _nobody(people: People) -> str:
+    N = len(people)
+    whose = f"of {N} people in it nobody has a labelled keypoint and a box with size" if N else "nobody is in it"
+    return f"{people.source}: {whose}; label people, or score another file"
 
 
 def _confusion(predictions: Predictions, true: People) -> metrics.LeftRightConfusion:
@@ -179,6 +187,7 @@ def score(
     flip_test: bool = True,
     device: str | torch.device = "auto",
     bf16: bool = False,
+    workers: int = 0,
     processes: Processes = ALONE,
 ) -> dict[str, float]:
     """One dictionary of numbers for a training log, whatever ``val`` is.
@@ -186,11 +195,12 @@ def score(
     Args:
         val: a dataset (:func:`evaluate` on true boxes), or a loader of crops in fixed order (:func:`crop_errors`); a
             loader without a skeleton has no flip test.
+        workers: processes that cut crops when ``val`` is a dataset; a loader has its own.
         processes: as of :func:`evaluate`.
     """
     options: dict[str, Any] = {"device": device, "bf16": bf16, "processes": processes}
     if hasattr(val, "people"):
-        return evaluate(model, val, flip_test=flip_test, **options).summary()
+        return evaluate(model, val, flip_test=flip_test, workers=workers, **options).summary()
     can_flip = flip_test and hasattr(getattr(val, "dataset", val), "skeleton")
     predictions = predict(model, val, flip_test=can_flip, **options)
     return processes.once(lambda: crop_errors(predictions.crop_keypoints, val))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from posekit.annotations.files import check_writable, replacing
 from posekit.inference.fusion import fuse_conv_bn
 from posekit.inference.runtime import Network, describe_model
 
@@ -52,10 +53,12 @@ def export_onnx(model: Network, path: str | os.PathLike, *, check: bool = False)
 
     Raises:
         ImportError: the extra is not installed.
+        OSError: the file cannot be written; one sentence with the path.
         ValueError: the file's outputs differ from torch's by more than 2e-5 of their largest value.
     """
     _need("onnx", "onnxscript", *(["onnxruntime"] if check else []))
     path = Path(path)
+    check_writable(path)  # the exporter takes a minute
     network = fuse_conv_bn(model).cpu().float()
     example = _pictures(network, 2)
     with torch.inference_mode():
@@ -67,15 +70,11 @@ def export_onnx(model: Network, path: str | os.PathLike, *, check: bool = False)
         )  # fmt: skip
     assert program is not None  # only the exporter without dynamo returns nothing
     program.model.metadata_props["posekit"] = json.dumps(describe_model(model))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         program.save(temporary, external_data=False)
         error = difference(network, temporary) if check else None
         if error is not None and error > TOLERANCE:
             raise ValueError(f"{path.name} was not written: ONNX Runtime's outputs differ from torch's by {error:.1e}")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return Export(path, path.stat().st_size / 1e6, names, error)
 
 

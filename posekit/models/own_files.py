@@ -62,7 +62,11 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
-        raise ModelError(f"{Path(path).name} is not a safetensors file: {error}") from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: str | Path, error: Exception) -> ModelError:
+    return ModelError(f"{path} is no whole safetensors file ({error}): cut short or damaged; copy it again")
 
 
 def read_facts(path: str | Path) -> dict[str, str]:
@@ -76,7 +80,7 @@ def read_facts(path: str | Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except SafetensorError as error:
-        raise ModelError(f"{path.name} is not a safetensors file: {error}") from error
+        raise _damaged(path, error) from error
 
 
 def agree(name: str, asked: Mapping[str, Any], defaults: Mapping[str, Any], path: str | Path) -> dict[str, Any]:

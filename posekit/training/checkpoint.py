@@ -6,7 +6,9 @@ always stands for a whole file.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,8 @@ from torch import nn
 
 from posekit.models.own_files import write_safetensors
 
+CHECKPOINT = "checkpoint.safetensors"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, a quota, a file
 Tensors = dict[str, torch.Tensor]
 
 
@@ -42,11 +46,20 @@ def save_tensors(
     try:
         write_safetensors(path, tensors, {**(facts or {}), "posekit": json.dumps(meta)})
     except Exception as error:
-        # safetensors raises its own type for a full disk; whatever it was, the old file still stands.
-        state = "the last good one is intact" if path.exists() else "there is none yet"
-        raise TrainingError(f"cannot write the checkpoint {path} ({error}); {state}; free some space and resume") from (
-            error
-        )
+        # safetensors raises its own type for a full disk; whatever it was, what stood before still stands.
+        raise TrainingError(f"cannot write {path} ({error}); {standing(path.parent)}; {remedy(error)}") from error
+
+
+def standing(folder: Path) -> str:
+    """What is left of a run on disk, as half a sentence."""
+    kept = (folder / CHECKPOINT).exists()
+    return f"the last good checkpoint is {folder / CHECKPOINT}" if kept else "no checkpoint was written yet"
+
+
+def remedy(error: Exception) -> str:
+    """What to do when the disk refuses in the middle of a run, as half a sentence."""
+    full = getattr(error, "errno", None) in FULL or any(os.strerror(number) in str(error) for number in FULL)
+    return "free some space and resume" if full else "make the folder take files again and resume"
 
 
 def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:

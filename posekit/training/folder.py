@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from posekit.training.checkpoint import Tensors, TrainingError, load_tensors, save_tensors
+from posekit.training.checkpoint import CHECKPOINT, FULL, Tensors, TrainingError, load_tensors, save_tensors, standing
 from posekit.training.provenance import provenance, write_json, write_text
 from posekit.training.recipes import config_digest
 
-CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 METRICS = "metrics.jsonl"
 RECORDS = "records"  # the tensor of a checkpoint that holds the lines of metrics.jsonl, as bytes
@@ -62,7 +61,8 @@ class RunFolder:
             if found is None or not found.step or not (self.path / "run.json").exists():
                 write_json(self.path / "run.json", {**self.config, "digest": self.digest, **provenance(device)})
         except OSError as error:
-            raise TrainingError(f"cannot use the run folder {self.path} ({error}); choose another") from error
+            then = "free some space and start again" if error.errno in FULL else "choose another"
+            raise TrainingError(f"cannot use the run folder {self.path} ({error}); {then}") from error
         return found
 
     def _read(self, checkpoint: Path) -> Standing:
@@ -117,9 +117,3 @@ class RunFolder:
 
 def _lines(records: Sequence[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(record) + "\n" for record in records)
-
-
-def standing(path: Path) -> str:
-    """What is left of a run on disk, as half a sentence."""
-    kept = (path / CHECKPOINT).exists()
-    return f"the last good checkpoint is {path / CHECKPOINT}" if kept else "no checkpoint was written yet"

@@ -119,6 +119,21 @@ def describe_data(data: Any) -> dict[str, Any]:
     )
 
 
+def explain_too_few(train: Any, batch_size: int) -> str:
+    """Why a training set has no batch, in a sentence."""
+    if not hasattr(train, "people"):
+        return f"the training set does not fill one batch of {batch_size}; use a smaller batch"
+    trainable = train.trainable() if hasattr(train, "trainable") else train
+    N, usable, source = len(train.people), len(trainable.people), train.people.source
+    if not usable:
+        whose = f"of {N} people in it nobody has a labelled keypoint and a box with size" if N else "nobody is in it"
+        return f"{source}: {whose}; label people, or train on another file"
+    return (
+        f"{source}: {usable} of its {N} people can be trained on, which does not fill one batch of {batch_size}; "
+        "use a smaller batch_size"
+    )
+
+
 def timed(items: Iterable[T]) -> Iterator[tuple[T, float]]:
     """Items with the seconds that each was waited for."""
     iterator = iter(items)

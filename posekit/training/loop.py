@@ -31,6 +31,7 @@ from posekit.training.checkpoint import (
     WeightAverage,
     other_weights,
     pack_optimizer,
+    standing,
     under_prefix,
     unpack_optimizer,
     with_prefix,
@@ -44,8 +45,8 @@ from posekit.training.distributed import (
     share_of_loss,
     synchronise_batch_norm,
 )
-from posekit.training.folder import RunFolder, standing
-from posekit.training.loaders import Place, as_loader, describe_data, progress_bar, timed
+from posekit.training.folder import RunFolder
+from posekit.training.loaders import Place, as_loader, describe_data, explain_too_few, progress_bar, timed
 from posekit.training.recipes import Recipe
 
 
@@ -106,17 +107,20 @@ def fit(
             run there.
         log_every: optimizer steps between records. The loss is checked, and a checkpoint may be written, then only.
         checkpoint_seconds: least time between two checkpoints. The end always writes one.
-        workers: processes that cut crops when ``train`` is a dataset, for each training process. 0 takes a thread
-            that cuts ahead where there is a second core. The crops are the same.
+        workers: processes that cut crops when ``train`` is a dataset, for each training process, and those of ``val``
+            when it is one. 0 takes a thread that cuts ahead in training where there is a second core. The crops are the
+            same.
         progress: show a bar on stderr; None: when it is a terminal.
         crops: where they are cut when ``train`` is a dataset: on the "host", or on the "device", which then holds all
             pictures; "auto" is the device when it is a GPU and has room for pictures of one size.
 
     Raises:
-        TrainingError: loss or gradient not finite, disk trouble, a folder that holds another run, or another process
-            that ended. One sentence; the last good checkpoint is intact.
+        TrainingError: loss or gradient not finite, disk trouble, a folder that holds another run, no steps between
+            records, or another process that ended. One sentence; the last good checkpoint is intact.
         RecipeError: the recipe does not suit the network's codec.
     """
+    if log_every < 1:
+        raise TrainingError(f"log_every is {log_every}, and it counts steps between records; give 1 or more")
     processes = inference.join(device)
     try:
         where = inference.pick_device(device)
@@ -125,7 +129,7 @@ def fit(
         with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
             run.open(resume)
             with progress_bar(recipe.name, run.step, run.total, shown=progress if processes.first else False) as bar:
-                return _train(run, val, bar, on_log, log_every, checkpoint_seconds)
+                return _train(run, val, bar, on_log, log_every, checkpoint_seconds, workers)
     except ProcessError as error:
         left = standing(Path(out_dir))
         raise TrainingError(f"{error}; {left}; start all processes again to go on") from error
@@ -138,6 +142,7 @@ def _train(
     on_log: Callable[[dict[str, Any]], None] | None,
     log_every: int,
     checkpoint_seconds: float,
+    workers: int,
 ) -> FitResult:
     """From where the run stands to its end."""
     recipe, processes = run.recipe, run.processes
@@ -167,7 +172,7 @@ def _train(
             "loader_share": waited / seconds,
         }
         if run.step in evaluate_at and val is not None:
-            metrics = run.evaluate(val)
+            metrics = run.evaluate(val, workers)
             record["val"] = metrics
         sums.zero_()
         run.log(record)
@@ -214,7 +219,7 @@ class _Run:
         self.loader, self.cuts_parts = as_loader(train, model, recipe, seed, workers, processes, device, crops)
         self.per_epoch = len(self.loader)
         if not self.per_epoch:
-            raise TrainingError(f"the training set does not fill one batch of {recipe.batch_size}; use a smaller batch")
+            raise TrainingError(explain_too_few(train, recipe.batch_size))
         if recipe.batch_size < processes.size:
             raise TrainingError(f"{processes.size} processes cannot share a batch of {recipe.batch_size}; use fewer")
         self.total = recipe.total_steps(self.per_epoch)
@@ -273,12 +278,13 @@ class _Run:
         self.step += 1
         return torch.stack([loss.detach(), norm.detach()])
 
-    def evaluate(self, val: Any) -> dict[str, float]:
+    def evaluate(self, val: Any, workers: int) -> dict[str, float]:
         """Scores of the weights that will be kept, in float32: bfloat16 heatmaps tie around their peaks."""
         with self._kept_weights():
             return inference.score(
-                self.model, val, flip_test=self.recipe.flip_test, device=self.device, processes=self.processes
-            )
+                self.model, val, flip_test=self.recipe.flip_test, device=self.device, workers=workers,
+                processes=self.processes,
+            )  # fmt: skip
 
     # ------------------------------------------------------------------ what is kept
     def open(self, resume: bool) -> None:
@@ -316,7 +322,10 @@ class _Run:
 
     def explain_divergence(self, loss: float) -> str:
         what = f"the loss is {loss}" if not math.isfinite(loss) else "the gradient is not finite"
-        return f"{what} at step {self.step}: {standing(self.folder.path)}; lower the learning rate or clip the gradient"
+        return (
+            f"{what} at step {self.step}: {standing(self.folder.path)}; start in a new run folder with a lower "
+            "learning rate (lr) or a clipped gradient (clip)"
+        )
 
     def close(self, metrics: dict[str, float]) -> None:
         """Leave the kept weights in the network and, with their configuration, on disk."""
