@@ -207,7 +207,7 @@ def _details(line: Line, width: int) -> list[str]:
         published = f", published {cells[0].published}" if cells[0].published else ""
         words = " / ".join(dict.fromkeys(cell.verdict for cell in cells))
         if is_control(name):
-            published, words = ", must tie", {"seen": "it does", "not seen": "it does not"}.get(words, words)
+            published, words = "", {"seen": "within its margin", "not seen": "beyond its margin"}.get(words, words)
         detectable = line.rows[0].metrics.get(f"detectable, {name}")
         seen = f" ({detectable:.2g} would have been seen)" if detectable is not None and way(words) == "open" else ""
         text = f"{name}: {measured}{interval}{published}: {words}{seen}"
