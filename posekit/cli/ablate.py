@@ -54,8 +54,8 @@ def _refuse(options: Arguments) -> None:
         raise UsageError(f"{errands[0]} and {errands[1]} do not go together; call posekit ablate once for each")
     if options.merge and (options.names or options.seeds is not None):
         raise UsageError("--merge records what its archives were made for; leave out names and --seeds")
-    if options.seeds is not None and not 1 <= options.seeds <= len(CONFIRM):
-        raise UsageError(f"--seeds is a number of seeds from 1 to {len(CONFIRM)}, not {options.seeds}")
+    if options.seeds is not None and not 2 <= options.seeds <= len(CONFIRM):
+        raise UsageError(f"--seeds is a number of seeds from 2, to compare by, to {len(CONFIRM)}, not {options.seeds}")
     if options.jobs < 1:
         raise UsageError(f"--jobs is a number of runs at a time, 1 or more, not {options.jobs}")
     if options.budget_minutes is not None and not 0 < options.budget_minutes < math.inf:
@@ -179,7 +179,7 @@ def add_verbs(verbs: Any) -> None:
     one.add_argument("names", nargs="*", metavar="ABLATION", help="names that --list shows, or all")
     one.add_argument("--list", action="store_true", help="name the ablations and stop")
     one.add_argument("--profile", default="quick", choices=("smoke", "quick", "full"))
-    one.add_argument("--seeds", type=int, help="how many (the profile's)")
+    one.add_argument("--seeds", type=int, help="how many, 2 or more (the profile's)")
     one.add_argument("--jobs", type=int, default=1, help="runs at a time (1)")
     one.add_argument("--ray", action="store_true", help="spread the runs over a Ray cluster")
     one.add_argument("--device", default="auto", help="auto, cpu or cuda; auto takes a GPU when there is one")

@@ -12,11 +12,12 @@ def verdict(effect: bool, *, tie: bool) -> str:
 
     Args:
         effect: the arms differ as the mechanism says, where it is needed.
-        tie: they do not differ where it is not. An effect without that may have any cause, so it decides nothing.
+        tie: they do not differ where it is not. Without that an effect may have any cause, and where nothing was
+            learned no effect can show, so either way it decides nothing.
     """
-    if not effect:
-        return NOT_SHOWN
-    return SHOWN if tie else "undecided"
+    if not tie:
+        return "undecided"
+    return SHOWN if effect else NOT_SHOWN
 
 
 def cell(

@@ -31,7 +31,7 @@ def commit(*, clean: bool = False) -> str:
     """
     head = _git("rev-parse", "HEAD")
     if clean:
-        changed = _git("status", "--porcelain", "--", "posekit", "data/claims.csv")
+        changed = _git("status", "--porcelain", "--", "posekit", "data/claims.csv", "data/frozen.json")
         if changed:
             first = changed.splitlines()[0].split(maxsplit=1)[-1]
             raise LedgerError(

@@ -11,7 +11,6 @@ from typing import Any
 
 from posekit.experiments.ablations.analysis import paired
 from posekit.experiments.catalogue import EXPERIMENTS
-from posekit.experiments.controlled import SHOWN
 from posekit.experiments.ledger import Cell, Row
 from posekit.experiments.runner import Experiment, Judgement, Measurement
 
@@ -29,8 +28,8 @@ def pool(rows: Sequence[Row], claim: str, controls: Sequence[Row] = ()) -> Judge
     Returns:
         Numbers are means over seeds; with several, cells have 95 % t-intervals. A test that judges by intervals is
         judged by those over seeds, and by those over its test cases, averaged as if all runs erred on the same cases.
-        One that judges by fixed bounds is judged under every seed. Where these disagree, it is undecided, as is an
-        effect beside a control that does not tie or was not run.
+        One that judges by fixed bounds is judged under every seed. Where these disagree, it is undecided, as is a test
+        beside a control that does not tie or was not run.
     """
     experiment = EXPERIMENTS[rows[0].test]
     found = _over_seeds(experiment, rows, claim)
@@ -39,7 +38,7 @@ def pool(rows: Sequence[Row], claim: str, controls: Sequence[Row] = ()) -> Judge
     control = Judgement(UNDECIDED, f"{experiment.control} is not recorded.")
     if controls:
         control = _over_seeds(EXPERIMENTS[experiment.control], controls, claim)
-    verdict = UNDECIDED if found.verdict == SHOWN and control.verdict != "seen" else found.verdict
+    verdict = found.verdict if control.verdict == "seen" else UNDECIDED
     return Judgement(verdict, f"{found.reason} Control: {control.reason}", (*found.cells, *control.cells))
 
 

@@ -41,7 +41,7 @@ class Slider:
         state = json.loads(self.canvas.get_attribute("data-reading"))
         found, mean = state.pop("found"), state.pop("mean")
         ours = heatmaps.reading(**state)
-        # The page adds 65,536 weights in double precision and Python in float32, in an order that the processor decides.
+        # The page adds 65,536 weights in double precision, Python in float32 in an order that the processor decides.
         # One error of the cloud that float32 rounds to another cell moves the mean by a stride in 300.
         cell = heatmaps.CROP / state["cells"]
         assert found == pytest.approx(ours.found.tolist(), abs=4e-3 * cell), state

@@ -254,6 +254,12 @@ def experiment(ablation: Ablation, profile: str = "quick") -> Experiment:
 
     def measure(config: Mapping[str, Any], seed: int) -> Measurement:
         by_digest = {row.digest: row for row in recorded_rows()}
+        missing = [d for digests in config["runs"].values() for d in digests.values() if d not in by_digest]
+        if missing:
+            raise LedgerError(
+                f"{ablation.name}: run {missing[0][:12]}, on which the comparison rests, is not in data/ledger; verify "
+                "there, where its runs are recorded"
+            )
         runs = {
             arm: {int(n): by_digest[digest].metrics for n, digest in digests.items()}
             for arm, digests in config["runs"].items()
