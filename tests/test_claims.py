@@ -33,6 +33,7 @@ from posekit.experiments import (
     published_rows,
     run,
     runner,
+    summary,
     verdict_counts,
     verify,
 )
@@ -295,6 +296,20 @@ def test_every_test_names_claims_of_its_kind():
     for experiment in EXPERIMENTS.values():
         assert all(experiment.kind in kinds[name] for name in experiment.claims), experiment.name
         assert {"smoke", "quick"} <= set(experiment.profiles)
+
+
+def test_what_was_not_run_is_named_beside_what_was(tmp_path):
+    """D02 has two controlled tests on figures; with rows of one, the other is named with its command."""
+    row = make_row(3, test="a_cue", claims=("D02",), kind="controlled", verdict="mechanism shown", cells=())
+    row = dataclasses.replace(row, test="left_right_reach", scope=Scope("Mannequin, face", "quick", "tiny_dpn"))
+    found = summary._unrun_tests(*_one_line("D02", row))
+    assert ("controlled", "left_right_bib_reach") in found and ("controlled", "left_right_reach") not in found
+    assert all(kind == "controlled" for kind, _ in found)
+
+
+def _one_line(claim, row):
+    claim = next(c for c in claims() if c.id == claim)
+    return claim, [summary.Line(claim, "controlled", row.verdict, (row,))]
 
 
 def test_verify_reruns_a_row_and_sees_a_difference(tmp_path, monkeypatch):

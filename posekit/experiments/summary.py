@@ -24,6 +24,10 @@ _WAYS: dict[str, Way] = {
 _LONG = 3  # so many cells fit into a sentence
 
 
+# Differences of a trained comparison that stand beside AP, in percent.
+_BESIDE = ("mean OKS", "PCK", "confusion", "jitter share", "inversion share", "swap share", "miss share")
+
+
 @dataclass(frozen=True)
 class Line:
     """One test of one claim with what stands, or a kind of test of which nothing is recorded.
@@ -152,6 +156,21 @@ def _tests_of(claim: Claim, kind: str, runs: dict[str, str]) -> tuple[str, ...]:
     return tuple(runs[name] for name in tests)
 
 
+def _unrun_tests(claim: Claim, table: Sequence[Line]) -> list[tuple[str, str]]:
+    """(kind, name) of tests without a run, beside others of their kind that have some."""
+    from posekit.experiments.catalogue import EXPERIMENTS
+
+    own = [line for line in table if line.claim.id == claim.id and line.rows]
+    kinds = {line.kind for line in own}
+    run = {row.test for line in own for row in (*line.rows, *line.controls)}
+    controls = {test.control for test in EXPERIMENTS.values()}
+    return [
+        (test.kind, name)
+        for name, test in EXPERIMENTS.items()
+        if claim.id in test.claims and test.kind in kinds and name not in run | controls
+    ]
+
+
 def format_claims(claims: Sequence[Claim], *, width: int = 120, detail: bool = False) -> str:
     """A plain-text table: one block per claim, one line per verdict with its scope, and a count at the end.
 
@@ -170,6 +189,8 @@ def format_claims(claims: Sequence[Claim], *, width: int = 120, detail: bool = F
             if line.claim.id == claim.id:
                 text += textwrap.wrap(_sentence(line), width, initial_indent=" " * 5, subsequent_indent=" " * 9)
                 text += _details(line, width) if detail else []
+        for kind, name in _unrun_tests(claim, table) if detail else ():
+            text.append(f"     {kind}: {NOT_RUN}, $ {commands()[name]}")
     counts = verdict_counts(claims)
     text += ["", "  ".join(f"{word}: {count}" for word, count in counts.items())]
     intervals = interval_count(claims)
@@ -198,6 +219,12 @@ def _sentence(line: Line) -> str:
     return f"{head} {held} of {cells} cells hold, {against} fall the other way; {spread}."
 
 
+def _beside(row: Row, name: str) -> str:
+    """How a contrast of AP looks by the other measures; empty where the row does not say."""
+    measured = {what: row.metrics[key] for what in _BESIDE if (key := f"{what}, {name}") in row.metrics}
+    return "beside it: " + ", ".join(f"{what} {value:+.1f}" for what, value in measured.items()) if measured else ""
+
+
 def _details(line: Line, width: int) -> list[str]:
     found = []
     for name, cells in line.cells.items():
@@ -212,6 +239,8 @@ def _details(line: Line, width: int) -> list[str]:
         seen = f" ({detectable:.2g} would have been seen)" if detectable is not None and way(words) == "open" else ""
         text = f"{name}: {measured}{interval}{published}: {words}{seen}"
         found += textwrap.wrap(text, width, initial_indent=" " * 9, subsequent_indent=" " * 13)
+        deeper = {"initial_indent": " " * 13, "subsequent_indent": " " * 13}
+        found += textwrap.wrap(_beside(line.rows[0], name), width, **deeper)  # type: ignore[arg-type]
     found += textwrap.wrap(line.note, width, initial_indent=" " * 9, subsequent_indent=" " * 9)
     return found + [f"         $ {command}" for command in line.commands if command]
 
@@ -237,10 +266,13 @@ def interval_count(claims: Sequence[Claim]) -> int:
 def claims_json(claims: Sequence[Claim]) -> list[dict[str, Any]]:
     """The table as plain values: every claim with verdicts, scopes, cells and the digests of the runs they rest on."""
     table = lines(claims)
-    return [_claim_json(claim, [line for line in table if line.claim.id == claim.id]) for claim in claims]
+    return [
+        _claim_json(claim, [line for line in table if line.claim.id == claim.id], _unrun_tests(claim, table))
+        for claim in claims
+    ]
 
 
-def _claim_json(claim: Claim, own: Sequence[Line]) -> dict[str, Any]:
+def _claim_json(claim: Claim, own: Sequence[Line], unrun: Sequence[tuple[str, str]]) -> dict[str, Any]:
     by_kind: dict[str, list[str]] = {}
     for line in own:
         by_kind.setdefault(line.kind, []).append(line.verdict)
@@ -259,7 +291,8 @@ def _claim_json(claim: Claim, own: Sequence[Line]) -> dict[str, Any]:
             {"kind": line.kind, "verdict": line.verdict, "commands": list(line.commands), "note": line.note}
             for line in own
             if not line.rows
-        ],
+        ]
+        + [{"kind": kind, "verdict": NOT_RUN, "commands": [commands()[name]], "note": ""} for kind, name in unrun],
     }
 
 
@@ -279,6 +312,8 @@ def _verdict_json(rows: Sequence[Row], line: Line) -> dict[str, Any]:
         "scope": dataclasses.asdict(row.scope),
         "cells": [dataclasses.asdict(cell) for cell in (line.judged or row).cells],
         "cells_that_hold": held if cells else None,
+        "metrics": dict(row.metrics) if row.rests_on else {},
+        "intervals": {name: list(ends) for name, ends in row.intervals.items()} if row.rests_on else {},
         "seed": rows[0].seed,
         "seeds": list(row.config["seeds"]) if row.rests_on else [one.seed for one in rows],
         "config_hash": row.config_hash,
