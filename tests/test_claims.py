@@ -8,6 +8,7 @@ import math
 import multiprocessing
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -370,6 +371,20 @@ def test_rows_of_a_gpu_are_repeated_on_one_and_need_not_be_equal(monkeypatch):
     row = make_row(0, hardware=hardware, versions=runner.environment.versions(experiment.packages))
     seen = runner.rerun(dataclasses.replace(row, verdict=None, cells=()))
     assert devices == ["cuda"] and seen.allowed == row.tolerance and seen.ok
+
+
+def test_an_arm_that_another_test_trained_counts_its_time():
+    """Otherwise a row would seem quick to repeat, and be repeated by every verification at its full cost."""
+
+    @runner.shared
+    def arm(seed):
+        time.sleep(0.2)
+        return seed
+
+    other = EXPERIMENTS["flip_shift_stride4"]
+    test = Experiment(**{**vars(other), "measure": lambda c, s: (arm(s), other.measure(c, s))[1]})
+    first, again, plain = (run(one, profile="smoke", seeds=[0])[0].wall_s for one in (test, test, other))
+    assert min(first, again) > 0.2 and plain < again
 
 
 def test_a_damaged_folder_or_a_missing_run_ends_the_table_with_a_sentence(tmp_path):

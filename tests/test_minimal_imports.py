@@ -110,12 +110,12 @@ def test_a_package_that_is_not_there_is_recorded_as_absent():
 def test_an_ablation_runs_and_draws_the_same_pictures(elsewhere, tmp_path):
     """From an empty cache: pictures are written and cut by Pillow, and a worker trains under the same refusal."""
     out = elsewhere(
-        "-m", "posekit", "ablate", "hrnet_or_simple_baseline", "--profile", "smoke", "--seeds", "1", "--device", "auto",
+        "-m", "posekit", "ablate", "hrnet_or_simple_baseline", "--profile", "smoke", "--seeds", "2", "--device", "auto",
         "--budget-minutes", "5", "--out", str(tmp_path / "runs"), "--json",
     )  # fmt: skip
     assert json.loads(out)["open"] == 0
     results = [json.loads(path.read_text()) for path in sorted(tmp_path.rglob("result.json"))]
-    assert len(results) == 2
+    assert len(results) == 4
     for result in results:
         assert 0 <= result["metrics"]["mean OKS"] <= 100
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from posekit.experiments.controlled import cell, control, verdict
 from posekit.experiments.ledger import Cell
-from posekit.experiments.runner import Experiment, Judgement, Measurement
+from posekit.experiments.runner import Experiment, Judgement, Measurement, shared
 from posekit.experiments.tasks import detail
 
 LOST = 0.5  # px of median error: less is no loss that a keypoint would show
@@ -25,7 +24,7 @@ CROWD_NETS = ("dilated", "deconvs", "laterals")
 GROWS = "growth with the crowd of F1, dilated minus deconvs"
 
 
-@lru_cache(maxsize=8)
+@shared
 def _placed(name: str, seed: int, steps: int, pictures: int) -> detail.Placed:
     """One trained network, asked; two tests share the arms that both compare."""
     return detail.place(detail.train(name, seed=seed, steps=steps), pictures=pictures, seed=seed)

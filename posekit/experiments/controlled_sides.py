@@ -10,13 +10,13 @@ and the people see :mod:`posekit.experiments.tasks.left_right`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from posekit.experiments.controlled import cell, control, verdict
-from posekit.experiments.runner import Experiment, Judgement, Measurement
+from posekit.experiments.runner import Experiment, Judgement, Measurement, shared
 from posekit.experiments.tasks import left_right
 from posekit.experiments.tasks.left_right import Sides
 
@@ -25,7 +25,7 @@ CUE_NAMES = {"face": "nose", "bib": "nearest shoulder or hip"}
 TIE = 0.05  # confused share by which the arms may differ near the cue
 
 
-@lru_cache(maxsize=8)
+@shared
 def _arm(level: str, dilations: Any, train_scenes: int, val_scenes: int, samples: int, seed: int) -> Sides:
     """One trained network, asked; tests of one level share the arms that they have in common."""
     train = left_right.people("train", scenes=train_scenes, level=level)

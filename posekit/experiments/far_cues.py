@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from posekit.experiments.controlled import NOT_SHOWN, SHOWN, cell, control
-from posekit.experiments.runner import Experiment, Judgement, Measurement
+from posekit.experiments.runner import Experiment, Judgement, Measurement, shared
 from posekit.experiments.tasks import distant_cue
 
 LEARNED = 0.4  # mean loss of 25 steps; a network that sees nothing stays at log 2 = 0.69
@@ -21,7 +20,7 @@ EQUAL_REACH = (
 TIE = 0.02  # accuracy by which the schemes may differ in the control
 
 
-@lru_cache(maxsize=8)
+@shared
 def _arm(dilations: tuple[int, ...], seed: int, steps: int, pictures: int):
     """One trained scheme; two tests share the arms that both compare."""
     learned = distant_cue.train(dilations, seed=seed, steps=steps)
