@@ -102,7 +102,7 @@ def test_the_run_that_has_come_further_is_kept(brought, tmp_path):
         carry.resume(folder, tmp_path / f"warm {here}", ASKED)
         path = tmp_path / f"warm {here}" / unfinished / "checkpoint.safetensors"
         assert training.checkpoint.load_tensors(path)[1]["step"] == kept
-    assert not list(tmp_path.rglob("*.part")) and carry.left_behind(tmp_path / "there") == []
+    assert not list(tmp_path.rglob(".*.tmp")) and carry.left_behind(tmp_path / "there") == []
 
 
 def test_what_cannot_be_recorded_does_not_keep_the_rest(brought, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from posekit import data
 from posekit.annotations import AnnotationError, People
@@ -72,7 +73,7 @@ def draw_dots(people: People, folder: Path) -> None:
         for n in np.flatnonzero(people.image_index == i):
             for point, colour in zip(people.keypoints[n], COLOURS):
                 cv2.circle(picture, (point * 16).round().astype(int).tolist(), 5 * 16, colour.tolist(), -1, shift=4)
-        images.write_image(folder / people.file_name(i), picture)
+        Image.fromarray(picture).save(folder / people.file_name(i))
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +235,7 @@ def test_a_worker_adds_at_most_one_mebibyte_over_150000_people(tmp_path):
             super().image_file(image_index)  # reads the name's page of the shared array
             return f"{self.images}/one.png"
 
-    images.write_image(tmp_path / "one.png", np.zeros((8, 8, 3), np.uint8))
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "one.png")
     loader = data.CropLoader(
         OnePicture(people, tmp_path, name="one"), (16, 12), batch_size=500, augmentation=Augmentation()
     )

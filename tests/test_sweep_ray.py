@@ -56,7 +56,7 @@ def test_a_run_on_another_disk_leaves_here_what_a_process_leaves(tmp_path, monke
     assert (tmp_path / "ray" / "weights.safetensors").read_bytes() == (
         there / "ray" / "weights.safetensors"
     ).read_bytes()
-    assert not list((tmp_path / "ray").glob("*.part"))
+    assert not list((tmp_path / "ray").glob(".*.tmp"))
 
 
 @pytest.mark.timeout(120)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from posekit.annotations import parsing, uniform
-from posekit.annotations.files import replacing
 from posekit.annotations.parsing import OPTIONAL_IN_ANNOTATIONS, OPTIONAL_IN_IMAGES, complain, floats, integers, rows
 from posekit.annotations.types import AnnotationError, Detections, People
+from posekit.files import replacing
 from posekit.skeletons import SKELETONS, Skeleton
 
 _UNREADABLE = (KeyError, TypeError, ValueError, OverflowError, AttributeError)

@@ -61,7 +61,7 @@ def evaluate(options: Arguments) -> int:
 
 def _refuse_target(path: Path | None) -> None:
     """Before a network works for hours: can the file be written?"""
-    from posekit.annotations.files import check_writable
+    from posekit.files import check_writable
 
     if path:
         check_writable(path)

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from posekit.annotations.files import replacing
 from posekit.course.parameters import Setup, project_root
+from posekit.files import replacing
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 MANIFEST = "manifest.json"

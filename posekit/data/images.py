@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -117,16 +116,6 @@ def _warp_pillow(picture: np.ndarray, affine: np.ndarray, size: tuple[int, int])
         size[::-1], Image.Transform.AFFINE, coefficients, resample=Image.Resampling.BILINEAR
     )
     return np.asarray(image)
-
-
-def write_image(path: str | os.PathLike, picture: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 RGB in the format of the path's suffix, to a temporary name first."""
-    from PIL import Image
-
-    path = Path(path)
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    Image.fromarray(picture).save(partial)
-    partial.replace(path)
 
 
 @lru_cache(maxsize=16)

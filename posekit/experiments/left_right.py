@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from posekit import create_model, inference, training
 from posekit.data import Mannequin
 from posekit.experiments import environment
 from posekit.experiments.ledger import LedgerError
+from posekit.files import whole
 
 NETWORK = "tiny_simple_baseline"
 ARMS = tuple(f"{level}/{view}" for level in ("bib", "face", "natural") for view in ("balanced", "front"))
@@ -127,9 +127,8 @@ def keep(run: ViewRun, path: str | Path = TABLE) -> None:
     path = Path(path)
     rest = [old for old in read_table(path) if (old.arm, old.profile, old.seed) != (run.arm, run.profile, run.seed)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps([asdict(one) for one in (*rest, run)], indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps([asdict(one) for one in (*rest, run)], indent=1) + "\n", encoding="utf-8")
 
 
 def format_runs(runs: Sequence[ViewRun]) -> str:

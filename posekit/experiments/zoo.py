@@ -17,6 +17,7 @@ from posekit.experiments.ablations.definition import PROFILES, Arm
 from posekit.experiments.costs import CONVENTIONS, TABLES, Network, network_costs, read_table
 from posekit.experiments.environment import DATA
 from posekit.experiments.ledger import NOT_RUN, Row
+from posekit.files import whole
 from posekit.models.catalog import BUILDERS, WEIGHTS, model_options
 
 PATH = DATA / "zoo.md"
@@ -63,9 +64,8 @@ COLUMNS = ("name", "input", "params, M", *CONVENTIONS, "published AP", "ours, AP
 
 def write_zoo(path: Path = PATH) -> Path:
     """Write the table and return its path; the file is replaced as a whole."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(zoo_table(), encoding="utf-8")
-    temporary.replace(path)
+    with whole(path) as temporary:
+        temporary.write_text(zoo_table(), encoding="utf-8")
     return path
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from posekit.annotations.files import check_writable, replacing
+from posekit.files import check_writable, replacing
 from posekit.inference.fusion import fuse_conv_bn
 from posekit.inference.runtime import Network, describe_model
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from posekit.codecs import Codec
+from posekit.files import whole
 from posekit.models.base import ModelError, PoseModel
 
 
@@ -31,23 +31,17 @@ def save_weights(model: PoseModel, path: str | Path, *, metadata: Mapping[str, s
 
 
 def write_safetensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, whole or not at all: under the name with ".part" first, then renamed."""
+    """Write a safetensors file, whole or not at all."""
     from safetensors.torch import save_file
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.touch()
-        readers = part.stat().st_mode  # safetensors would leave the file to its owner alone
+    with whole(path, sync=True) as temporary:
+        temporary.touch()
+        readers = temporary.stat().st_mode  # safetensors would leave the file to its owner alone
         plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        save_file(plain, part, metadata=dict(metadata))
-        part.chmod(readers)
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        save_file(plain, temporary, metadata=dict(metadata))
+        temporary.chmod(readers)
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 import posekit
+from posekit.files import whole
 from posekit.inference.runtime import has_bf16
 
 
@@ -67,18 +68,14 @@ def commit() -> str | None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON to a temporary name and rename it."""
+    """Write JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text to a temporary name and rename it."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    """Write text, whole or not at all."""
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _processor() -> str:

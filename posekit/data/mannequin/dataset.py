@@ -23,6 +23,7 @@ from posekit.data.images import cv2, read_image
 from posekit.data.mannequin.difficulty import LEVELS, Difficulty, View
 from posekit.data.mannequin.records import annotation_records, header, image_record
 from posekit.data.mannequin.scene import SPLITS, sample_scene
+from posekit.files import whole
 
 GENERATOR = 4  # raise when pictures or labels change, so that old caches are not mistaken for new ones
 SCENES = {"train": 3000, "val": 500, "test": 500}
@@ -268,10 +269,8 @@ def _bad_pictures(folder: Path, records: list[dict]) -> list[str]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, then give it its own: it is whole or it is not there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    with whole(path) as temporary:
+        temporary.write_bytes(data)
 
 
 @contextlib.contextmanager

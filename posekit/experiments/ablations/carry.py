@@ -24,6 +24,7 @@ from posekit.experiments.ablations.arm import DRAWS, RESULT, SPENT
 from posekit.experiments.ablations.definition import Ablation
 from posekit.experiments.ablations.run import RUNS, Outcome, run_ablations, runs_of
 from posekit.experiments.ledger import LedgerError
+from posekit.files import whole
 from posekit.training import CHECKPOINT
 
 WEIGHTS_BYTES = 8 << 20  # larger weights stay where they were made
@@ -119,9 +120,8 @@ def unpack(folder: Path, runs: Path) -> tuple[str, list[Asked]]:
                         continue
                     if target.parent not in finished:
                         target.parent.mkdir(parents=True, exist_ok=True)
-                        part = target.with_name(f"{target.name}.part")
-                        part.write_bytes(content)
-                        os.replace(part, target)
+                        with whole(target) as temporary:
+                            temporary.write_bytes(content)
         except (zipfile.BadZipFile, json.JSONDecodeError, KeyError, TypeError) as error:
             raise LedgerError(f"{path.name} is damaged ({error}); bring the archives once more") from None
     return code, asked

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from posekit import training
 from posekit.experiments.ablations.arm import SPENT, read_result
 from posekit.experiments.ablations.sweep import Job
 from posekit.experiments.ablations.worker import LEFT, work_elsewhere
+from posekit.files import whole
 
 
 def has_gpu() -> bool:
@@ -74,8 +74,7 @@ def bring_home(files: Mapping[str, bytes], folder: Path) -> None:
     """Write what a run left elsewhere, each file whole or not at all, and the result last."""
     for name in LEFT:
         if name in files:
-            part = folder / f"{name}.part"
-            part.write_bytes(files[name])
-            os.replace(part, folder / name)
+            with whole(folder / name) as temporary:
+                temporary.write_bytes(files[name])
     for name in (training.CHECKPOINT, SPENT):  # of an earlier start here
         (folder / name).unlink(missing_ok=True)
