@@ -203,6 +203,8 @@ def _edit(lines):
         (lambda lines: [*lines[:2], lines[2].rstrip("\n")], "last line is incomplete"),
         (lambda lines: [lines[0], "{}\n", lines[2]], "line 2: not a ledger row"),
         (lambda lines: [lines[0].replace('"schema": 1', '"schema": 9')], "schema 9 is unknown"),
+        (lambda lines: [lines[0].replace('"seed"', '"verdict": "contradicted", "seed"')], "'verdict' is there twice"),
+        (lambda lines: [lines[0].replace('"wall_s": 1.0', '"wall_s": NaN')], "NaN is no number"),
     ],
 )
 def test_damage_is_found(tmp_path, damage, message):
@@ -240,7 +242,11 @@ def test_the_runs_that_stand_twice_in_the_ledger_are_known_and_equal():
     [
         ({"kind": "guess"}, "unknown kind"),
         ({"claims": ()}, "no claim"),
-        ({"verdict": "proved"}, "unknown verdict"),
+        ({"verdict": "proved"}, "has no verdict 'proved'"),
+        ({"verdict": "mechanism shown"}, "a bound test of profile quick has no verdict 'mechanism shown'; use reprod"),
+        ({"verdict": "reproduced under convention "}, "has no verdict"),
+        ({"kind": "trained"}, "a trained test of profile quick has no verdict 'reproduced'; use seen, not seen, und"),
+        ({"kind": "trained", "verdict": "reproduced under convention mmcv", "cells": ()}, "has no verdict"),
         ({"metrics": {"error": float("nan")}}, "finite"),
         ({"metrics": {"error": "0.5"}}, "finite"),
         ({"intervals": {"error": (1.0, 0.0)}}, "lower one first"),
@@ -250,6 +256,7 @@ def test_the_runs_that_stand_twice_in_the_ledger_are_known_and_equal():
         ({"wall_s": -1.0}, "wall_s is -1.0"),
         ({"tolerance": -0.1}, "tolerance is -0.1"),
         ({"config": {"samples": 11}}, "hash does not match"),
+        ({"config": {"samples": [10, math.inf]}}, "the configuration holds a number that is not finite"),
     ],
 )
 def test_rows_are_checked(changes, message):
@@ -340,17 +347,62 @@ def test_verify_sees_a_verdict_that_does_not_follow_from_the_numbers(tmp_path):
         assert seen.difference == 0 and not seen.ok
 
 
+def test_verify_compares_intervals():
+    (row,) = run("flip_shift_stride4", profile="smoke", seeds=[3])
+    metrics = {"error": 0.5}
+    row = dataclasses.replace(row, metrics=metrics, intervals={"error": (0.4, 0.6)}, verdict=None, cells=())
+    assert runner.compare(row, Measurement(metrics, {"error": (0.4, 0.6)})).ok
+    seen = runner.compare(row, Measurement(metrics, {"error": (0.4, 0.7)}))
+    assert not seen.ok and seen.metric == "error, high" and seen.difference == pytest.approx(0.1)
+    with pytest.raises(LedgerError, match="'error, high' is not on both sides"):
+        runner.compare(row, Measurement(metrics))
+
+
+def test_a_comparison_is_repeated_with_its_intervals_over_pictures():
+    row = next(claim for claim in claims() if claim.id == "H03").verdicts[0]
+    assert any(name.endswith("over pictures") for name in row.intervals) and runner.rerun(row).ok
+
+
+def test_what_each_arm_reached_stands_beside_the_differences():
+    """A difference to an arm that learned nothing is to be seen as that."""
+    claim = next(claim for claim in claims() if claim.id == "H03")
+    (shown,) = (found for found in claims_json([claim])[0]["verdicts"] if found["test"] == "hrnet_branches")
+    assert list(shown["arms"]) == ["1/4", "1/8", "1/16"] and {len(ap) for ap in shown["arms"].values()} == {5}
+    text = format_claims([claim], detail=True)
+    for name, ap in shown["arms"].items():
+        assert f"{name} reached AP {np.mean(ap):.1f}, from {min(ap):.1f} to {max(ap):.1f} over seeds" in text
+    high, low = (np.mean(shown["arms"][name]) for name in ("1/4", "1/8"))
+    cell = next(cell for cell in shown["cells"] if cell["name"] == "AP: 1/4 minus 1/8")
+    assert cell["measured"] == pytest.approx(high - low)
+
+
+def test_a_row_of_an_earlier_definition_says_what_it_lacks(tmp_path):
+    (new,) = run("detail_crowded", profile="smoke", seeds=[0])
+    before = {name: value for name, value in new.metrics.items() if not name.startswith("growth")}
+    old = dataclasses.replace(new, metrics=before)
+    ledger.append(tmp_path, [old, dataclasses.replace(old, seed=1)])
+    with pytest.raises(
+        LedgerError, match=r"detail_crowded\.jsonl, seed 0: the row has no 'growth.*record it again with"
+    ):
+        lines(claims(folder=tmp_path))
+
+
 def test_every_recorded_verdict_follows_from_its_numbers():
     standing = {row.digest: row for claim in claims() for row in (*claim.verdicts, *claim.controls)}
     assert not [(row.test, row.seed) for row in standing.values() if not runner.follows(row)]
 
 
 def test_another_machine_may_differ_as_seeds_do_and_no_further():
-    spread = [make_row(seed, metrics={"AP": 40 + ap, "parameters": 1e5}, tolerance=15.0)
-              for seed, ap in enumerate((-0.6, 0.6, 0.0, -0.6, 0.6))]  # fmt: skip
+    spread = [
+        make_row(seed, metrics={"AP": 40 + ap, "parameters": 1e5}, tolerance=15.0, intervals={"AP": (39 + 2 * ap, 41)})
+        for seed, ap in enumerate((-0.6, 0.6, 0.0, -0.6, 0.6))
+    ]
     allowed = runner.allowances(spread[0], spread)
-    assert allowed == pytest.approx({"AP": runner.SPREADS * 0.6, "parameters": 0.3})
-    assert runner.allowances(spread[0], spread[:2]) == {"AP": 15.0, "parameters": 15.0}
+    sd = 0.6
+    assert allowed == pytest.approx(
+        {"AP": runner.SPREADS * sd, "parameters": 0.3, "AP, low": runner.SPREADS * 2 * sd, "AP, high": 0.3}
+    )
+    assert set(runner.allowances(spread[0], spread[:2]).values()) == {15.0}
     calm = [dataclasses.replace(row, config={"other": 1}, config_hash=ledger.config_hash({"other": 1}),
                                 metrics={"AP": 20.0, "parameters": 2e5}) for row in spread]  # fmt: skip
     together = runner.allowances(calm[0], [*spread, *calm])["AP"]
@@ -362,7 +414,7 @@ def test_rows_of_a_gpu_are_repeated_on_one_and_need_not_be_equal(monkeypatch):
 
     def measure(config, seed, device="cpu"):
         devices.append(device)
-        return Measurement({"error": 0.55})
+        return Measurement({"error": 0.55}, {"error": (0.45, 0.65)})
 
     experiment = Experiment(**{**vars(EXPERIMENTS["quantization"]), "measure": measure})
     monkeypatch.setattr(runner, "find", lambda name, profile="quick": experiment)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from posekit.experiments import ledger
@@ -32,6 +32,7 @@ class Claim:
         parts: what each kind speaks to, where the source table says so ("cost").
         rows: the recorded runs with a verdict, newest last.
         controls: recorded runs in which the mechanism of a controlled test is not needed.
+        runs: the training runs that the comparisons among ``rows`` rest on, by digest.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Claim:
     parts: tuple[str, ...] = ()
     rows: tuple[Row, ...] = ()
     controls: tuple[Row, ...] = ()
+    runs: Mapping[str, Row] = field(default_factory=dict)
 
     @property
     def pending(self) -> tuple[str, ...]:
@@ -95,9 +97,9 @@ def claims(*, folder: Path | None = None, table: Path | None = None) -> list[Cla
     found = _read_table(table)
     known = {claim.id for claim in found}
     rows = ledger.read(folder or DATA / "ledger")
-    digests = {row.digest for row in rows}
+    by_digest = {row.digest: row for row in rows}
     for row in rows:
-        if not digests.issuperset(row.rests_on):
+        if not by_digest.keys() >= set(row.rests_on):
             raise LedgerError(
                 f"{row.test}.jsonl, seed {row.seed}: a run that this comparison rests on is not in the ledger; restore "
                 "its file from version control"
@@ -116,6 +118,7 @@ def claims(*, folder: Path | None = None, table: Path | None = None) -> list[Cla
             claim,
             rows=tuple(row for row in decide if claim.id in row.claims),
             controls=tuple(row for row in controls if claim.id in row.claims),
+            runs={one: by_digest[one] for row in decide if claim.id in row.claims for one in row.rests_on},
         )
         for claim in found
     ]
@@ -165,7 +168,7 @@ def _read_table(path: Path) -> list[Claim]:
         if any(claim.id == record["id"] for claim in found):
             raise LedgerError(f"{path.name}, line {number}: claim {record['id']} stands twice; give it one row")
         texts = {name: value for name, value in record.items() if name != "kinds"}
-        found.append(Claim(**texts, kinds=kinds, parts=parts, rows=(), controls=()))
+        found.append(Claim(**texts, kinds=kinds, parts=parts))  # type: ignore[arg-type]  # columns are all texts
     return found
 
 

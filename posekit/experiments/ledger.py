@@ -17,21 +17,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from posekit.files import whole
+
 SCHEMA = 1
 KINDS = ("exact", "bound", "controlled", "trained", "paper")
+WHOLE = ("full", "paper")  # profiles that train at the papers' widths
 NOT_RUN = "not run yet"
 REPRODUCED_UNDER = "reproduced under convention "  # followed by the convention's name
-VERDICTS = (
-    "reproduced",
-    "contradicted",
-    "undecided",
-    "mechanism shown",
-    "mechanism not shown",
-    "seen",
-    "not seen",
-    "undecided in reduced form",
-    "not testable here",
-)
+_PLAIN = ("reproduced", "contradicted", "undecided")
+_MECHANISM = ("mechanism shown", "mechanism not shown")
+_REDUCED = ("seen", "not seen", "undecided in reduced form")
+_NO_DATA = "not testable here"
+VERDICTS = (*_PLAIN, *_MECHANISM, *_REDUCED, _NO_DATA)
 # Five training runs that two sweeps wrote at the same moment, before a run was looked for under the lock. Their metrics
 # equal those of the rows before them to the last digit; a row is never taken away, so they stay.
 RECORDED_TWICE = ("f57856e1f990", "b094137fb86b", "4e07995c262e", "c93101871c10", "4f14a411ae4b")
@@ -133,8 +130,13 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return _sha(config)[:12]
 
 
-def is_verdict(word: str) -> bool:
-    return word in VERDICTS or (word.startswith(REPRODUCED_UNDER) and len(word) > len(REPRODUCED_UNDER))
+def words_of(kind: str, profile: str) -> tuple[str, ...]:
+    """The verdicts that a test of a kind can end with; "reproduced" stands for "reproduced under convention X", too."""
+    if kind == "controlled":
+        return (*_MECHANISM, "undecided", "seen", "not seen")  # the last two of controls, which must tie
+    if kind == "trained" and profile not in WHOLE:
+        return _REDUCED
+    return (*_PLAIN, _NO_DATA) if kind == "paper" else _PLAIN
 
 
 def read(folder: Path) -> list[Row]:
@@ -199,7 +201,9 @@ def append(folder: Path, rows: Sequence[Row], *, once: bool = False) -> list[Row
                 added.append(row)
                 chain = _link(chain, row.digest)
                 lines.append(json.dumps({**dataclasses.asdict(row), "digest": row.digest, "chain": chain}) + "\n")
-            _replace(path, (path.read_bytes() if path.exists() else b"") + "".join(lines).encode())
+            content = (path.read_bytes() if path.exists() else b"") + "".join(lines).encode()
+            with whole(path, sync=True) as temporary:
+                temporary.write_bytes(content)
     return added
 
 
@@ -238,7 +242,7 @@ def _parse(path: Path) -> tuple[list[Row], str]:
 
 def _row(line: str, where: str) -> tuple[Row, str, str]:
     try:
-        record = json.loads(line)
+        record = json.loads(line, object_pairs_hook=_once, parse_constant=_no_number)
         digest, chain = record.pop("digest"), record.pop("chain")
         if record.get("schema") != SCHEMA:
             raise LedgerError(
@@ -261,14 +265,29 @@ def _row(line: str, where: str) -> tuple[Row, str, str]:
         ) from None
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are all different: of two entries of one name, a reader would see the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' is there twice")
+    return found
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is no number in JSON")
+
+
 def _problem(row: Row) -> str | None:
     if row.kind not in KINDS:
         return f"unknown kind '{row.kind}'; use one of {', '.join(KINDS)}"
     if not row.claims and (row.verdict is not None or row.cells):
         return "no claim is named; give the ids it speaks to"
+    words = words_of(row.kind, row.scope.profile)
     for word in [row.verdict, *(cell.verdict for cell in row.cells)]:
-        if word is not None and not is_verdict(word):
-            return f"unknown verdict '{word}'; use one of {', '.join(VERDICTS)}, {REPRODUCED_UNDER}X"
+        under = word is not None and "reproduced" in words and word[: len(REPRODUCED_UNDER)] == REPRODUCED_UNDER != word
+        if word is not None and word not in words and not under:
+            return f"a {row.kind} test of profile {row.scope.profile} has no verdict '{word}'; use {', '.join(words)}"
     if isinstance(row.seed, bool) or not isinstance(row.seed, int):
         return f"the seed is {row.seed!r}; use a whole number"
     for name in ("wall_s", "tolerance"):
@@ -282,6 +301,8 @@ def _problem(row: Row) -> str | None:
     for name, ends in [*row.intervals.items(), *((cell.name, cell.interval) for cell in row.cells)]:
         if ends is not None and not (all(map(_number, ends)) and ends[0] <= ends[1]):
             return f"interval of '{name}' is ({ends[0]}, {ends[1]}); record two finite ends, the lower one first"
+    if not _finite(row.config):
+        return "the configuration holds a number that is not finite; record finite numbers only"
     if row.config_hash != config_hash(row.config):
         return "the configuration's hash does not match the configuration; compute it with config_hash"
     return None
@@ -291,6 +312,14 @@ def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _finite(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 def _sha(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=dict)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -298,18 +327,6 @@ def _sha(value: Any) -> str:
 
 def _link(chain: str, digest: str) -> str:
     return hashlib.sha256((chain + digest).encode()).hexdigest()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -6,12 +6,13 @@ of its own takes part: without its tie an effect decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from posekit.experiments.ablations.analysis import paired
 from posekit.experiments.catalogue import EXPERIMENTS
-from posekit.experiments.ledger import Cell, Row
+from posekit.experiments.ledger import Cell, LedgerError, Row
 from posekit.experiments.runner import Experiment, Judgement, Measurement
 
 UNDECIDED = "undecided"
@@ -43,7 +44,7 @@ def pool(rows: Sequence[Row], claim: str, controls: Sequence[Row] = ()) -> Judge
 
 
 def _over_seeds(experiment: Experiment, rows: Sequence[Row], claim: str) -> Judgement:
-    judge = experiment.by_claim.get(claim, experiment.judge)
+    judge = partial(_judged, rows[0], experiment.by_claim.get(claim, experiment.judge))
     each = [judge(Measurement(row.metrics, row.intervals)) for row in rows]
     if len(rows) == 1:
         return each[0]
@@ -58,6 +59,16 @@ def _over_seeds(experiment: Experiment, rows: Sequence[Row], claim: str) -> Judg
         reason += " " + ", ".join(f"{one.verdict} {where}" for where, one in says.items()).capitalize() + "."
     cells = tuple(_cell(cell.name, each, list(says.values())) for cell in over_seeds.cells)
     return Judgement(_agreed(words), reason, cells)
+
+
+def _judged(row: Row, judge: Callable[[Measurement], Judgement], measurement: Measurement) -> Judgement:
+    try:
+        return judge(measurement)
+    except KeyError as missing:
+        raise LedgerError(
+            f"{row.test}.jsonl, seed {row.seed}: the row has no {missing}, by which the test is judged; record it "
+            f"again with posekit claims run {row.test} --record"
+        ) from None
 
 
 def _cell(name: str, each: Sequence[Judgement], says: Sequence[Judgement]) -> Cell:

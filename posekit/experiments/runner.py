@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import torch
 
 from posekit.experiments import environment, ledger
 from posekit.experiments.ledger import Cell, LedgerError, Row, Scope
+from posekit.files import whole
 
 LONGEST = 600.0  # seconds of a run that verification repeats
 SPREADS = 6.0  # standard deviations over seeds by which a run of luck may differ on another machine
@@ -86,7 +86,7 @@ class Verified:
 
     Attributes:
         row: as recorded.
-        metric: the one that comes closest to what is allowed, or goes furthest beyond it.
+        metric: the one, or the end of an interval, that comes closest to what is allowed or goes furthest beyond it.
         difference: of that metric.
         allowed: for that metric.
         follows: whether the verdict and the cells follow from the row's own numbers.
@@ -180,7 +180,9 @@ def arrays_of(row: Row, *, folder: Path | None = None) -> dict[str, np.ndarray]:
 
 
 def verify(rows: int = 3, *, seed_from: str | None = None, folder: Path | None = None) -> list[Verified]:
-    """Rerun some standing rows and compare every metric with what was recorded; judge the recorded numbers again.
+    """Rerun some standing rows and compare every metric and both ends of every interval with what was recorded.
+
+    The recorded numbers are judged again, too.
 
     Equal versions and processors must give equal numbers; elsewhere, and on GPUs, see :func:`allowances`. Rows of a
     device that is not here, and those that took longer than ``LONGEST``, are never picked.
@@ -223,21 +225,22 @@ def rerun(row: Row, recorded: Sequence[Row] = ()) -> Verified:
     measure: Callable[..., Measurement] = experiment.measure
     if device != "cpu":
         measure = partial(measure, device=device)
-    return compare(row, measure(row.config, row.seed).metrics, recorded)
+    return compare(row, measure(row.config, row.seed), recorded)
 
 
-def compare(row: Row, metrics: Mapping[str, float], recorded: Sequence[Row] = ()) -> Verified:
-    """A recorded row beside the numbers of another run of the same configuration and seed, made here.
+def compare(row: Row, found: Measurement, recorded: Sequence[Row] = ()) -> Verified:
+    """A recorded row beside another run of the same configuration and seed, made here.
 
     Args:
         recorded: the ledger it stands in, for :func:`allowances`.
 
     Raises:
-        LedgerError: the two do not have the same metrics.
+        LedgerError: the two do not have the same metrics or intervals.
     """
     experiment = find(row.test, profile=row.scope.profile)
-    if set(metrics) != set(row.metrics):
-        odd = sorted(set(metrics) ^ set(row.metrics))[0]
+    before, now = _numbers(row), _numbers(found)
+    if set(now) != set(before):
+        odd = sorted(set(now) ^ set(before))[0]
         raise LedgerError(f"{row.test}.jsonl: metric '{odd}' is not on both sides of the rerun; record the test again")
     # On a GPU the same call does not give the same sums twice.
     same = (
@@ -245,32 +248,42 @@ def compare(row: Row, metrics: Mapping[str, float], recorded: Sequence[Row] = ()
         and environment.versions(experiment.packages) == dict(row.versions)
         and environment.hardware() == dict(row.hardware)
     )
-    allowed = dict.fromkeys(metrics, 0.0) if same else allowances(row, recorded)
-    differences = {name: abs(value - row.metrics[name]) for name, value in metrics.items()}
+    allowed = dict.fromkeys(now, 0.0) if same else allowances(row, recorded)
+    differences = {name: abs(value - before[name]) for name, value in now.items()}
     worst = max(differences, key=lambda name: (differences[name] - allowed[name], differences[name]))
     return Verified(row, worst, differences[worst], allowed[worst], follows(row))
 
 
 def allowances(row: Row, recorded: Sequence[Row]) -> dict[str, float]:
-    """How far each metric of a row may lie from a rerun on another machine or with other versions.
+    """How far each metric of a row, and each end of an interval, may lie from a rerun elsewhere.
+
+    "Elsewhere" is another machine, or other versions.
 
     There a trained network is as good as another seed, so the spread over seeds is the measure: ``SPREADS`` standard
     deviations, of the row's own configuration or of all configurations of its test together, whichever is larger. It
     is never more than the row's tolerance, nor less than a fiftieth of it. With fewer than three seeds, the tolerance.
     """
-    seeds: dict[str, list[Row]] = {}
+    names = _numbers(row)
+    seeds: dict[str, list[dict[str, float]]] = {}
     for other in recorded:
-        if other.test == row.test and set(other.metrics) == set(row.metrics):
-            seeds.setdefault(other.config_hash, []).append(other)
-    groups = [group for group in seeds.values() if len(group) > 2]
+        if other.test == row.test and set(numbers := _numbers(other)) == set(names):
+            seeds.setdefault(other.config_hash, []).append(numbers)
     if len(seeds.get(row.config_hash, [])) < 3:
-        return dict.fromkeys(row.metrics, row.tolerance)
+        return dict.fromkeys(names, row.tolerance)
     allowed = {}
-    for name in row.metrics:
-        spreads = {g[0].config_hash: float(np.std([one.metrics[name] for one in g], ddof=1)) for g in groups}
+    for name in names:
+        spreads = {
+            key: float(np.std([one[name] for one in group], ddof=1)) for key, group in seeds.items() if len(group) > 2
+        }
         spread = max(spreads[row.config_hash], float(np.sqrt(np.mean(np.square(list(spreads.values()))))))
         allowed[name] = float(np.clip(SPREADS * spread, row.tolerance / 50, row.tolerance))
     return allowed
+
+
+def _numbers(of: Row | Measurement) -> dict[str, float]:
+    """Metrics and ends of intervals in one flat table."""
+    ends = {f"{name}, {end}": x for name, pair in of.intervals.items() for end, x in zip(("low", "high"), pair)}
+    return {**of.metrics, **ends}
 
 
 def follows(row: Row) -> bool:
@@ -311,10 +324,8 @@ def arrays_path(row: Row, folder: Path) -> Path:
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a compressed .npz file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
+    with whole(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    os.replace(temporary, path)
 
 
 def _run(experiment: Experiment, profile: str, seed: int, commit: str) -> tuple[Row, Mapping[str, np.ndarray]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -225,6 +226,12 @@ def _beside(row: Row, name: str) -> str:
     return "beside it: " + ", ".join(f"{what} {value:+.1f}" for what, value in measured.items()) if measured else ""
 
 
+def _reached(claim: Claim, row: Row) -> dict[str, list[float]]:
+    """AP of each arm of a trained comparison, percent, one for each seed."""
+    arms = row.config["runs"] if row.rests_on else {}
+    return {name: [claim.runs[one].metrics["AP"] for one in by_seed.values()] for name, by_seed in arms.items()}
+
+
 def _details(line: Line, width: int) -> list[str]:
     found = []
     for name, cells in line.cells.items():
@@ -241,6 +248,9 @@ def _details(line: Line, width: int) -> list[str]:
         found += textwrap.wrap(text, width, initial_indent=" " * 9, subsequent_indent=" " * 13)
         deeper = {"initial_indent": " " * 13, "subsequent_indent": " " * 13}
         found += textwrap.wrap(_beside(line.rows[0], name), width, **deeper)  # type: ignore[arg-type]
+    for name, ap in _reached(line.claim, line.rows[0]).items() if line.rows else ():
+        text = f"{name} reached AP {statistics.fmean(ap):.1f}, from {min(ap):.1f} to {max(ap):.1f} over seeds"
+        found += textwrap.wrap(text, width, initial_indent=" " * 9, subsequent_indent=" " * 13)
     found += textwrap.wrap(line.note, width, initial_indent=" " * 9, subsequent_indent=" " * 9)
     return found + [f"         $ {command}" for command in line.commands if command]
 
@@ -253,14 +263,17 @@ def verdict_counts(claims: Sequence[Claim]) -> dict[str, int]:
 
 
 def interval_count(claims: Sequence[Claim]) -> int:
-    """How many 95 % intervals the standing verdicts rest on; one in twenty misses by chance alone."""
+    """How many 95 % intervals the standing verdicts rest on; one in twenty misses by chance alone.
+
+    Where all seeds gave the same number there is nothing that chance could move, and no interval is counted.
+    """
     found = {
         (line.rows[0].test, line.rows[0].scope, name): [cell.interval for cell in cells]
         for line in lines(claims)
         if line.rows
         for name, cells in line.cells.items()
     }
-    return sum(ends is not None for cells in found.values() for ends in cells)
+    return sum(ends is not None and ends[0] < ends[1] for cells in found.values() for ends in cells)
 
 
 def claims_json(claims: Sequence[Claim]) -> list[dict[str, Any]]:
@@ -313,6 +326,7 @@ def _verdict_json(rows: Sequence[Row], line: Line) -> dict[str, Any]:
         "cells": [dataclasses.asdict(cell) for cell in (line.judged or row).cells],
         "cells_that_hold": held if cells else None,
         "metrics": dict(row.metrics) if row.rests_on else {},
+        "arms": _reached(line.claim, row),
         "intervals": {name: list(ends) for name, ends in row.intervals.items()} if row.rests_on else {},
         "seed": rows[0].seed,
         "seeds": list(row.config["seeds"]) if row.rests_on else [one.seed for one in rows],

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from posekit.experiments.ablations.definition import PROFILES, Ablation, Contrast
-from posekit.experiments.ledger import Cell
+from posekit.experiments.ablations.definition import Ablation, Contrast
+from posekit.experiments.ledger import Cell, words_of
 from posekit.experiments.runner import Judgement, Measurement
 
 POWER = 0.8
@@ -107,7 +107,7 @@ def judge(ablation: Ablation, runs: Runs, profile: str, *, draws: Draws | None =
 
 def judge_numbers(ablation: Ablation, profile: str, measurement: Measurement) -> Judgement:
     """The verdict and cells that follow from means and intervals alone; its reason is the count of cells."""
-    yes, no, open_ = WORDS[PROFILES[profile].reduced]
+    yes, no, open_ = words_of("trained", profile)
     cells: list[Cell] = []
     for contrast in ablation.contrasts_of(profile):
         low, high = measurement.intervals[contrast.name]
@@ -167,7 +167,3 @@ def _beside(contrast: Contrast, runs: Runs) -> dict[str, float]:
 
 
 BESIDE = ("mean OKS", "PCK", "confusion", "jitter share", "inversion share", "swap share", "miss share")
-WORDS = {
-    True: ("seen", "not seen", "undecided in reduced form"),
-    False: ("reproduced", "contradicted", "undecided"),
-}

@@ -264,7 +264,13 @@ def experiment(ablation: Ablation, profile: str = "quick") -> Experiment:
             arm: {int(n): by_digest[digest].metrics for n, digest in digests.items()}
             for arm, digests in config["runs"].items()
         }
-        judged = judge(ablation, runs, config["profile"])
+        drawn = {
+            arm: {
+                int(n): _recorded_draws(by_digest[digest], environment.DATA / "ledger") for n, digest in digests.items()
+            }
+            for arm, digests in config["runs"].items()
+        }
+        judged = judge(ablation, runs, config["profile"], draws=drawn)
         return Measurement(judged.metrics, judged.intervals)
 
     return Experiment(

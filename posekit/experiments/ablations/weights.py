@@ -66,12 +66,14 @@ def keep(
     net = build(config, seed)
     net.codec = Recipe.from_dict(config["recipe"]).apply_to_codec(net.codec)
     load_weights(net, folder_of_run / WEIGHTS_OF_RUN)
+    result = read_result(folder_of_run)
+    assert result is not None
     facts = {
         "command": f"python -m posekit.experiments.ablations.weights {ablation} {json.dumps(arm)} --seed {seed} "
         f"--profile {profile}",
         "seed": str(seed),
         "row": row.digest,
-        "metrics": json.dumps({name: row.metrics[name] for name in ("AP", "mean OKS", "PCK")}),
+        "metrics": json.dumps({name: result["metrics"][name] for name in ("AP", "mean OKS", "PCK")}),
     }
     path = Path(folder) / f"{config['network']}.safetensors"
     save_weights(net, path, metadata=facts)
@@ -101,7 +103,8 @@ def _train(
         row = training_row(job, key, f"alone: {arm}", result, profile, commit)
         ledger.append(ledger_folder, [row])
         runner.save_arrays(runner.arrays_path(row, ledger_folder), draws_of(job.folder))
-    checked = runner.compare(row, result["metrics"], ledger.read_file(ledger_folder / f"{TRAINING.name}.jsonl"))
+    made = runner.Measurement(result["metrics"], {name: tuple(ends) for name, ends in result["intervals"].items()})
+    checked = runner.compare(row, made, ledger.read_file(ledger_folder / f"{TRAINING.name}.jsonl"))
     if not checked.ok:
         raise LedgerError(
             f"{arm}, seed {seed}, differs from its row in {checked.metric} by {checked.difference:.3g}, and "
