@@ -10,17 +10,18 @@ from pathlib import Path
 
 @contextmanager
 def whole(path: str | os.PathLike, *, sync: bool = False) -> Iterator[Path]:
-    """A hidden name beside ``path`` to write under, which is renamed to it at the end; whatever happens, it is gone.
+    """A hidden name beside ``path`` to write under, which is renamed to it at the end; an error leaves nothing of it.
 
     Args:
         path: the file that is to be whole or to stay as it was; its folder is there.
-        sync: put the file on the disk before it gets its name, so that a power cut leaves the old one.
+        sync: for large or precious files that one process writes at a time: put it on the disk before it gets its
+            name, so that a power cut leaves the old one, and write over what a killed process left.
 
     Raises:
         OSError: as the disk gave it.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp" if sync else f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         if sync:

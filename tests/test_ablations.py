@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from posekit import inference
+from posekit import experiments, inference
 from posekit.experiments import LedgerError, ledger, runner
 from posekit.experiments.ablations import (
     ABLATIONS,
@@ -359,6 +359,12 @@ def test_a_recorded_comparison_is_repeated_from_its_runs(tmp_path, monkeypatch):
     assert any(name.endswith("over pictures") for name in row.intervals) and runner.rerun(row).ok
     wrong = replace(row, metrics={name: value + 1 for name, value in row.metrics.items()})
     assert not runner.rerun(wrong).ok
+
+
+def test_an_ablation_is_run_like_any_other_experiment(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "runs_of", lambda code: tmp_path)
+    (row,) = experiments.run(PAIR, profile="smoke", seeds=[101, 102])
+    assert row.test == PAIR.name and row.config["seeds"] == [101, 102] and row.verdict
 
 
 def test_what_was_not_frozen_is_not_recorded(tmp_path):

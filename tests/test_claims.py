@@ -205,6 +205,7 @@ def _edit(lines):
         (lambda lines: [lines[0].replace('"schema": 1', '"schema": 9')], "schema 9 is unknown"),
         (lambda lines: [lines[0].replace('"seed"', '"verdict": "contradicted", "seed"')], "'verdict' is there twice"),
         (lambda lines: [lines[0].replace('"wall_s": 1.0', '"wall_s": NaN')], "NaN is no number"),
+        (lambda lines: ["[" * 100_000 + "\n"], "line 1: not a ledger row"),
     ],
 )
 def test_damage_is_found(tmp_path, damage, message):
@@ -241,6 +242,12 @@ def test_the_runs_that_stand_twice_in_the_ledger_are_known_and_equal():
     ("changes", "message"),
     [
         ({"kind": "guess"}, "unknown kind"),
+        ({"hardware": {}}, "hardware does not name its device"),
+        ({"versions": []}, "versions is \\[\\]"),
+        ({"scope": Scope("ideal heatmaps", "quick", [])}, "network is \\[\\]; use a text"),
+        ({"claims": ("H13", "H13")}, "a claim is named twice"),
+        ({"commit": None}, "commit is None; use a text"),
+        ({"intervals": {"error": (0.4, 0.5, 0.6)}}, "interval of 'error' has 3 ends"),
         ({"claims": ()}, "no claim"),
         ({"verdict": "proved"}, "has no verdict 'proved'"),
         ({"verdict": "mechanism shown"}, "a bound test of profile quick has no verdict 'mechanism shown'; use reprod"),
@@ -340,7 +347,14 @@ def test_verify_reruns_a_row_and_sees_a_difference(tmp_path, monkeypatch):
 def test_verify_sees_a_verdict_that_does_not_follow_from_the_numbers(tmp_path):
     (row,) = run("oks_scale", profile="smoke", seeds=[0])
     assert row.verdict == "contradicted" and runner.follows(row)
-    for changes in ({"verdict": "reproduced"}, {"cells": (*row.cells, Cell("a cell", 99.0, "reproduced"))}):
+    extra = Cell("a cell", 99.0, "reproduced")
+    for changes in (
+        {"verdict": "reproduced"},
+        {"cells": (*row.cells, extra)},
+        {"kind": "bound"},
+        {"tolerance": 9.0},
+        {"claims": ("H05",)},
+    ):
         forged = dataclasses.replace(row, **changes)
         ledger.append(folder := tmp_path / forged.digest, [forged])
         (seen,) = verify(1, seed_from="abc", folder=folder)
@@ -354,6 +368,8 @@ def test_verify_compares_intervals():
     assert runner.compare(row, Measurement(metrics, {"error": (0.4, 0.6)})).ok
     seen = runner.compare(row, Measurement(metrics, {"error": (0.4, 0.7)}))
     assert not seen.ok and seen.metric == "error, high" and seen.difference == pytest.approx(0.1)
+    seen = runner.compare(row, Measurement(metrics, {"error": (0.4, math.nan)}))
+    assert not seen.ok and seen.metric == "error, high"
     with pytest.raises(LedgerError, match="'error, high' is not on both sides"):
         runner.compare(row, Measurement(metrics))
 
@@ -361,6 +377,51 @@ def test_verify_compares_intervals():
 def test_a_comparison_is_repeated_with_its_intervals_over_pictures():
     row = next(claim for claim in claims() if claim.id == "H03").verdicts[0]
     assert any(name.endswith("over pictures") for name in row.intervals) and runner.rerun(row).ok
+
+
+@pytest.mark.parametrize(
+    ("forge", "says"),
+    [
+        (lambda c: c["runs"].update({"1/4": c["runs"]["1/8"], "1/8": c["runs"]["1/4"]}), "is not the one of 1/4 with "),
+        (lambda c: c["runs"]["1/4"].update({"1": c["runs"]["1/4"]["2"]}), "is not the one of 1/4 with seed 1"),
+        (lambda c: c["runs"]["1/4"].pop("1"), "the runs are not those of all arms and seeds"),
+        (lambda c: c["runs"]["1/4"].update({"1": "0" * 64}), "run 000000000000, on which the comparison rests, is not"),
+        (lambda c: c.update(frozen="0" * 12), "made by another definition"),
+    ],
+)  # fmt: skip
+def test_a_comparison_of_other_runs_than_it_says_is_refused(forge, says):
+    row = next(claim for claim in claims() if claim.id == "H03").verdicts[0]
+    forge(config := json.loads(json.dumps(row.config)))
+    with pytest.raises(LedgerError, match=says):
+        runner.find(row.test).measure(config, row.seed)
+    runs = tuple(one for seeds in config["runs"].values() for one in seeds.values())
+    if sorted(runs) != sorted(row.rests_on):
+        with pytest.raises(LedgerError, match="the runs it rests on are not those of its configuration"):
+            dataclasses.replace(row, config=config, config_hash=ledger.config_hash(config))
+
+
+def test_verification_that_has_nothing_to_repeat_is_no_success(tmp_path):
+    with pytest.raises(LedgerError, match="nowhere is no folder"):
+        verify(1, seed_from="abc", folder=tmp_path / "nowhere")
+    ledger.append(tmp_path, [make_row(0, wall_s=601.0)])
+    with pytest.raises(LedgerError, match="none of its 1 rows can be repeated here in 600 s"):
+        verify(1, seed_from="abc", folder=tmp_path)
+
+
+def test_kept_arrays_that_are_damaged_are_named(tmp_path):
+    (tmp_path / "runs").mkdir()
+    path = runner.arrays_path(make_row(), tmp_path / "ledger")
+    for content in (b"", b"PK", b"no archive"):
+        path.write_bytes(content)
+        with pytest.raises(LedgerError, match=rf"{path.name} in runs is damaged \(.*; restore it"):
+            runner.arrays_of(make_row(), folder=tmp_path / "ledger")
+
+
+def test_an_ablation_is_found_by_its_name_and_one_arm_of_it_decides_nothing(tmp_path):
+    with pytest.raises(LedgerError, match="hrnet_or_simple_baseline compares seed by seed; give two or more"):
+        run("hrnet_or_simple_baseline", profile="smoke", seeds=[101], folder=tmp_path)
+    with pytest.raises(LedgerError, match="one arm of an ablation"):
+        run("training")
 
 
 def test_what_each_arm_reached_stands_beside_the_differences():
@@ -416,11 +477,12 @@ def test_rows_of_a_gpu_are_repeated_on_one_and_need_not_be_equal(monkeypatch):
         devices.append(device)
         return Measurement({"error": 0.55}, {"error": (0.45, 0.65)})
 
-    experiment = Experiment(**{**vars(EXPERIMENTS["quantization"]), "measure": measure})
+    experiment = Experiment(**{**vars(EXPERIMENTS["quantization"]), "measure": measure, "tolerance": 0.1})
     monkeypatch.setattr(runner, "find", lambda name, profile="quick": experiment)
     hardware = {"device": "cuda", "model": "a GPU", "threads": 1}
     monkeypatch.setattr(runner.environment, "hardware", lambda device="cpu": hardware)
-    row = make_row(0, hardware=hardware, versions=runner.environment.versions(experiment.packages))
+    versions = runner.environment.versions(experiment.packages)
+    row = make_row(0, hardware=hardware, versions=versions, tolerance=experiment.tolerance)
     seen = runner.rerun(dataclasses.replace(row, verdict=None, cells=()))
     assert devices == ["cuda"] and seen.allowed == row.tolerance and seen.ok
 
@@ -452,8 +514,6 @@ def test_a_damaged_folder_or_a_missing_run_ends_the_table_with_a_sentence(tmp_pa
     (tmp_path / "dpn_table3.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(LedgerError, match=r"dpn_table3\.jsonl: not text at byte 0"):
         claims(folder=tmp_path)
-    with pytest.raises(LedgerError, match="posekit ablate runs it"):
-        run("dpn_table2")
 
 
 def test_the_rows_to_verify_follow_the_commit(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 from posekit.cli.common import Arguments, UsageError, add_group, add_ledger_option, add_verb, print_result
@@ -50,18 +51,26 @@ def claims_verify(options: Arguments) -> int:
         + ("" if p["verdict_follows"] else "; the verdict does not follow from the recorded numbers")
         for p in plain
     ]
-    print_result(options, plain, "\n".join(lines) or "the ledger has no rows")
+    print_result(options, plain, "\n".join(lines))
     return 0 if all(one.ok for one in checked) else 1
 
 
 def claims_run(options: Arguments) -> int:
-    from posekit.experiments import run
+    from posekit.experiments import ABLATIONS, run
 
+    if options.test in ABLATIONS:
+        raise UsageError(f"test '{options.test}' is made of training runs; posekit ablate {options.test} runs it")
     rows = run(options.test, profile=options.profile, seeds=options.seeds, record=options.record, folder=options.ledger)
     plain = [{"test": r.test, "seed": r.seed, "verdict": r.verdict, "reason": r.reason} for r in rows]
     lines = [f"{r.test}, seed {r.seed}: {(r.verdict or '').upper()}. {r.reason}" for r in rows]
     print_result(options, plain, "\n".join(lines))
     return 0
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no seed; give whole numbers from 0")
+    return int(text)
 
 
 def add_verbs(verbs: Any) -> None:
@@ -76,7 +85,7 @@ def add_verbs(verbs: Any) -> None:
     one = add_verb(group, "run", claims_run, "run the test behind claims", "posekit claims run oks_scale --seeds 0 1")
     one.add_argument("test", help="a test's name")
     one.add_argument("--profile", default="quick")
-    one.add_argument("--seeds", type=int, nargs="+", default=[0])
+    one.add_argument("--seeds", type=_seed, nargs="+", default=[0])
     one.add_argument("--record", action="store_true", help="append to the ledger")
     add_ledger_option(one)
     one = add_verb(group, "verify", claims_verify, "run recorded rows again", "posekit claims verify --rows 3")

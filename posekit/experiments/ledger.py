@@ -259,7 +259,7 @@ def _row(line: str, where: str) -> tuple[Row, str, str]:
         return Row(**record), digest, chain
     except LedgerError as error:
         raise LedgerError(f"{where}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
         raise LedgerError(
             f"{where}: not a ledger row ({type(error).__name__}: {error}); restore it from version control"
         ) from None
@@ -279,6 +279,8 @@ def _no_number(word: str) -> Any:
 
 
 def _problem(row: Row) -> str | None:
+    if odd := _odd(row):
+        return odd
     if row.kind not in KINDS:
         return f"unknown kind '{row.kind}'; use one of {', '.join(KINDS)}"
     if not row.claims and (row.verdict is not None or row.cells):
@@ -299,12 +301,38 @@ def _problem(row: Row) -> str | None:
     if bad:
         return f"{bad[0]}; record finite numbers only"
     for name, ends in [*row.intervals.items(), *((cell.name, cell.interval) for cell in row.cells)]:
+        if ends is not None and len(ends) != 2:
+            return f"interval of '{name}' has {len(ends)} ends; record two, the lower one first"
         if ends is not None and not (all(map(_number, ends)) and ends[0] <= ends[1]):
             return f"interval of '{name}' is ({ends[0]}, {ends[1]}); record two finite ends, the lower one first"
+    runs = row.config.get("runs") if row.rests_on else None
+    if runs is not None and sorted(one for seeds in runs.values() for one in seeds.values()) != sorted(row.rests_on):
+        return "the runs it rests on are not those of its configuration; record the comparison again"
     if not _finite(row.config):
         return "the configuration holds a number that is not finite; record finite numbers only"
     if row.config_hash != config_hash(row.config):
         return "the configuration's hash does not match the configuration; compute it with config_hash"
+    return None
+
+
+def _odd(row: Row) -> str | None:
+    """What is of another type than it must be, so that a reader would stumble over it later."""
+    scope = row.scope
+    texts = {"test": row.test, "kind": row.kind, "commit": row.commit, "reason": row.reason, "arm": row.arm}
+    texts |= {"dataset": scope.dataset, "profile": scope.profile, "network": scope.network}
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            return f"{name} is {text!r}; use a text"
+    for name in ("versions", "hardware", "config", "metrics", "intervals"):
+        if not isinstance(getattr(row, name), Mapping):
+            return f"{name} is {getattr(row, name)!r}; use names with values"
+    if not isinstance(row.hardware.get("device"), str):
+        return "hardware does not name its device; record it"
+    for name in ("claims", "rests_on"):
+        if not all(isinstance(one, str) for one in getattr(row, name)):
+            return f"{name} holds something else than texts; use ids"
+    if len(set(row.claims)) < len(row.claims):
+        return "a claim is named twice; name each once"
     return None
 
 

@@ -7,7 +7,6 @@ of its own takes part: without its tie an effect decides nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from posekit.experiments.ablations.analysis import paired
@@ -44,8 +43,8 @@ def pool(rows: Sequence[Row], claim: str, controls: Sequence[Row] = ()) -> Judge
 
 
 def _over_seeds(experiment: Experiment, rows: Sequence[Row], claim: str) -> Judgement:
-    judge = partial(_judged, rows[0], experiment.by_claim.get(claim, experiment.judge))
-    each = [judge(Measurement(row.metrics, row.intervals)) for row in rows]
+    judge = experiment.by_claim.get(claim, experiment.judge)
+    each = [_judged(row, judge) for row in rows]
     if len(rows) == 1:
         return each[0]
     over_seeds, over_cases = judge(_mean(rows)), judge(_mean(rows, over_cases=True))
@@ -61,9 +60,9 @@ def _over_seeds(experiment: Experiment, rows: Sequence[Row], claim: str) -> Judg
     return Judgement(_agreed(words), reason, cells)
 
 
-def _judged(row: Row, judge: Callable[[Measurement], Judgement], measurement: Measurement) -> Judgement:
+def _judged(row: Row, judge: Callable[[Measurement], Judgement]) -> Judgement:
     try:
-        return judge(measurement)
+        return judge(Measurement(row.metrics, row.intervals))
     except KeyError as missing:
         raise LedgerError(
             f"{row.test}.jsonl, seed {row.seed}: the row has no {missing}, by which the test is judged; record it "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial, wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +18,9 @@ import torch
 from posekit.experiments import environment, ledger
 from posekit.experiments.ledger import Cell, LedgerError, Row, Scope
 from posekit.files import whole
+
+if TYPE_CHECKING:
+    from posekit.experiments.ablations.definition import Ablation
 
 LONGEST = 600.0  # seconds of a run that verification repeats
 SPREADS = 6.0  # standard deviations over seeds by which a run of luck may differ on another machine
@@ -104,28 +109,32 @@ class Verified:
 
 
 def run(
-    experiment: Experiment | str,
+    experiment: Experiment | Ablation | str,
     *,
     profile: str = "quick",
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] | None = None,
     record: bool = False,
     folder: Path | None = None,
 ) -> list[Row]:
-    """Run a test once per seed.
+    """Run a test once per seed, or train the arms of an ablation and compare them.
 
     Args:
-        experiment: an :class:`Experiment`, or the name of one in ``posekit.experiments.EXPERIMENTS``.
+        experiment: an :class:`Experiment`, the name of one in ``posekit.experiments.EXPERIMENTS``, or an ablation of
+            ``posekit.experiments.ABLATIONS`` or its name.
         profile: one of the experiment's profiles.
-        seeds: one row each.
+        seeds: one row each, seed 0 by default; of an ablation all seeds make one row, by default the profile's.
         record: append the rows to the ledger; refused when the package differs from the last commit.
         folder: ledger folder; ``data/ledger`` by default.
 
     Raises:
-        LedgerError: unknown test or profile, nothing to run, uncommitted code, or a run recorded before.
+        LedgerError: unknown test or profile, nothing to run, uncommitted code, a run recorded before, or a failing one.
     """
-    experiment = find(experiment)
+    if (ablation := _ablation(experiment)) is not None:
+        return _compared(ablation, profile, seeds, record, folder)
+    experiment = find(experiment)  # type: ignore[arg-type]
+    seeds = (0,) if seeds is None else seeds
     if not experiment.profiles:
-        raise LedgerError(f"test '{experiment.name}' is made of training runs; posekit ablate runs it")
+        raise LedgerError(f"test '{experiment.name}' is one arm of an ablation; run the ablation")
     if profile not in experiment.profiles:
         raise LedgerError(
             f"test '{experiment.name}' has no profile '{profile}'; it has {', '.join(experiment.profiles)}"
@@ -142,6 +151,28 @@ def run(
             if arrays:
                 save_arrays(arrays_path(row, folder), arrays)
     return rows
+
+
+def _ablation(experiment: Experiment | Ablation | str) -> Ablation | None:
+    from posekit.experiments.ablations import ABLATIONS
+    from posekit.experiments.ablations.definition import Ablation
+
+    if isinstance(experiment, str):
+        return ABLATIONS.get(experiment)
+    return experiment if isinstance(experiment, Ablation) else None
+
+
+def _compared(
+    ablation: Ablation, profile: str, seeds: Sequence[int] | None, record: bool, folder: Path | None
+) -> list[Row]:
+    from posekit.experiments.ablations.run import run_ablations
+
+    if seeds is not None and len(set(seeds)) < 2:
+        raise LedgerError(f"ablation {ablation.name} compares seed by seed; give two or more")
+    done = run_ablations([ablation], profile=profile, seeds=seeds, record=record, folder=folder)
+    if done.failed:
+        raise LedgerError(done.failed)
+    return done.rows
 
 
 def shared(arm: Callable[..., _T]) -> Callable[..., _T]:
@@ -170,13 +201,15 @@ def arrays_of(row: Row, *, folder: Path | None = None) -> dict[str, np.ndarray]:
     """Arrays that a recorded run left for its figures, from ``data/runs`` (``runs`` beside the ledger ``folder``).
 
     Raises:
-        LedgerError: the file is not there.
+        LedgerError: the file is not there, or damaged.
     """
     path = arrays_path(row, folder or environment.DATA / "ledger")
     if not path.is_file():
         raise LedgerError(f"{row.test}.jsonl, seed {row.seed}: {path.name} is not in {path.parent.name}; restore it")
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+    try:
+        return read_arrays(path)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise LedgerError(f"{path.name} in {path.parent.name} is damaged ({error}); restore it") from None
 
 
 def verify(rows: int = 3, *, seed_from: str | None = None, folder: Path | None = None) -> list[Verified]:
@@ -193,18 +226,26 @@ def verify(rows: int = 3, *, seed_from: str | None = None, folder: Path | None =
         folder: ledger folder; ``data/ledger`` by default.
 
     Raises:
-        LedgerError: a damaged ledger, or a row whose test the package no longer has.
+        LedgerError: no ledger, a damaged one, no row that can be repeated here, or one whose test is no longer there.
         ValueError: fewer than one row is asked for.
     """
     if rows < 1:
         raise ValueError(f"{rows} rows cannot be run again; ask for at least 1")
     # A row that was recorded again is history: the newest of a test, scope and seed is the one that stands.
-    rows_there = ledger.read(folder or environment.DATA / "ledger")
+    folder = Path(folder or environment.DATA / "ledger")
+    if not folder.is_dir():
+        raise LedgerError(f"{folder} is no folder; name the folder with the ledger's .jsonl files")
+    rows_there = ledger.read(folder)
     recorded = {(row.test, row.scope, row.arm, row.seed): row for row in rows_there}
     text = seed_from if seed_from is not None else environment.commit()
     order = sorted(
         filter(_repeatable, recorded.values()), key=lambda row: hashlib.sha256((text + row.digest).encode()).digest()
     )
+    if not order:
+        raise LedgerError(
+            f"{folder}: none of its {len(rows_there)} rows can be repeated here in {LONGEST:.0f} s; name another "
+            "ledger or use a machine with the rows' device"
+        )
     return [rerun(row, rows_there) for row in order[:rows]]
 
 
@@ -250,6 +291,8 @@ def compare(row: Row, found: Measurement, recorded: Sequence[Row] = ()) -> Verif
     )
     allowed = dict.fromkeys(now, 0.0) if same else allowances(row, recorded)
     differences = {name: abs(value - before[name]) for name, value in now.items()}
+    # A NaN compares with nothing, so it would pass for the smallest difference.
+    differences = {name: math.inf if math.isnan(value) else value for name, value in differences.items()}
     worst = max(differences, key=lambda name: (differences[name] - allowed[name], differences[name]))
     return Verified(row, worst, differences[worst], allowed[worst], follows(row))
 
@@ -287,10 +330,17 @@ def _numbers(of: Row | Measurement) -> dict[str, float]:
 
 
 def follows(row: Row) -> bool:
-    """Whether a row's verdict and every cell are what its test says, to any of its claims, of the row's own numbers."""
+    """Whether a row's verdict and every cell are what its test says, to any of its claims, of the row's own numbers.
+
+    Its kind, claims and tolerance must be the test's, too.
+    """
+    experiment = find(row.test, profile=row.scope.profile)
+    if (row.kind, row.tolerance) != (experiment.kind, experiment.tolerance):
+        return False
     if row.verdict is None:
         return not row.cells
-    experiment = find(row.test, profile=row.scope.profile)
+    if not set(row.claims) <= set(experiment.claims):
+        return False
     numbers = Measurement(row.metrics, row.intervals)
     judged = experiment.judge(numbers)
     cells = {*judged.cells, *(cell for judge in experiment.by_claim.values() for cell in judge(numbers).cells)}
@@ -319,6 +369,12 @@ def find(experiment: Experiment | str, *, profile: str = "quick") -> Experiment:
 def arrays_path(row: Row, folder: Path) -> Path:
     """Where the arrays of a row of a ledger folder lie."""
     return Path(folder).parent / "runs" / f"{row.test}-{row.config_hash}-seed{row.seed}.npz"
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file; what numpy and zipfile raise where it is damaged."""
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

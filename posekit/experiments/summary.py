@@ -228,7 +228,7 @@ def _beside(row: Row, name: str) -> str:
 
 def _reached(claim: Claim, row: Row) -> dict[str, list[float]]:
     """AP of each arm of a trained comparison, percent, one for each seed."""
-    arms = row.config["runs"] if row.rests_on else {}
+    arms = row.config.get("runs", {}) if row.rests_on else {}
     return {name: [claim.runs[one].metrics["AP"] for one in by_seed.values()] for name, by_seed in arms.items()}
 
 
@@ -241,7 +241,7 @@ def _details(line: Line, width: int) -> list[str]:
         published = f", published {cells[0].published}" if cells[0].published else ""
         words = " / ".join(dict.fromkeys(cell.verdict for cell in cells))
         if is_control(name):
-            published, words = "", {"seen": "within its margin", "not seen": "beyond its margin"}.get(words, words)
+            published, words = "", {"seen": "holds", "not seen": "does not hold"}.get(words, words)
         detectable = line.rows[0].metrics.get(f"detectable, {name}")
         seen = f" ({detectable:.2g} would have been seen)" if detectable is not None and way(words) == "open" else ""
         text = f"{name}: {measured}{interval}{published}: {words}{seen}"

@@ -21,7 +21,7 @@ from posekit.data.mannequin.dataset import GENERATOR
 from posekit.experiments import environment
 from posekit.experiments.ablations.scoring import score_variants
 from posekit.experiments.ledger import LedgerError
-from posekit.experiments.runner import Experiment, Judgement, Measurement, save_arrays
+from posekit.experiments.runner import Experiment, Judgement, Measurement, read_arrays, save_arrays
 from posekit.training import Recipe
 from posekit.training.provenance import write_json
 
@@ -153,8 +153,7 @@ def draws_of(folder: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
+        return read_arrays(path)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise LedgerError(f"{path} is damaged ({error}); delete the run's folder and the run is made again") from None
 

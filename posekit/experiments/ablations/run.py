@@ -81,7 +81,7 @@ def run_ablations(
         on_done: called with a text, the seed and the metrics of every finished run.
 
     Raises:
-        LedgerError: unknown profile, fewer than two seeds, code that differs from the last commit, or a definition
+        LedgerError: unknown profile, code that differs from the last commit, or a definition
             that was not frozen.
     """
     if profile not in PROFILES:
@@ -254,12 +254,7 @@ def experiment(ablation: Ablation, profile: str = "quick") -> Experiment:
 
     def measure(config: Mapping[str, Any], seed: int) -> Measurement:
         by_digest = {row.digest: row for row in recorded_rows()}
-        missing = [d for digests in config["runs"].values() for d in digests.values() if d not in by_digest]
-        if missing:
-            raise LedgerError(
-                f"{ablation.name}: run {missing[0][:12]}, on which the comparison rests, is not in data/ledger; verify "
-                "there, where its runs are recorded"
-            )
+        _check_runs(ablation, config, by_digest)
         runs = {
             arm: {int(n): by_digest[digest].metrics for n, digest in digests.items()}
             for arm, digests in config["runs"].items()
@@ -287,9 +282,33 @@ def experiment(ablation: Ablation, profile: str = "quick") -> Experiment:
     )
 
 
+def _check_runs(ablation: Ablation, config: Mapping[str, Any], by_digest: Mapping[str, Row]) -> None:
+    """Is every run that a comparison rests on there, and of the arm and the seed that it stands for?"""
+    profile = config["profile"]
+    where = f"{ablation.name}.jsonl, profile {profile}"
+    if config["frozen"] != ablation.digest(profile):
+        raise LedgerError(f"{where}: the comparison was made by another definition; record it again")
+    arms = {name: ledger.config_hash(arm) for name, arm in ablation.configs(profile).items()}
+    wanted = {(name, str(seed)) for name in arms for seed in config["seeds"]}
+    if wanted != {(name, seed) for name, digests in config["runs"].items() for seed in digests}:
+        raise LedgerError(f"{where}: the runs are not those of all arms and seeds; restore it from version control")
+    for name, seed in sorted(wanted):
+        digest = config["runs"][name][seed]
+        run = by_digest.get(digest)
+        if run is None:
+            raise LedgerError(
+                f"{where}: run {digest[:12]}, on which the comparison rests, is not in data/ledger; verify where its "
+                "runs are recorded"
+            )
+        if (run.config_hash, str(run.seed)) != (arms[name], seed):
+            raise LedgerError(
+                f"{where}: run {digest[:12]} is not the one of {name} with seed {seed}; restore it from version control"
+            )
+
+
 def _recorded_draws(row: Row, folder: Path) -> Draws:
-    """The resampled scores kept beside the ledger; none for a run that left none."""
-    return arrays_of(row, folder=folder) if arrays_path(row, folder).is_file() else {}
+    """The resampled scores kept beside the ledger."""
+    return arrays_of(row, folder=folder)
 
 
 def recorded_rows() -> list[Row]:
