@@ -289,11 +289,22 @@ def test_recorded_numbers_give_the_recorded_verdict(name):
                 assert found == pytest.approx(ours - theirs, abs=1e-9)
 
 
+@pytest.mark.parametrize("name", ["left_right_reach", "left_right_bib_reach"])
+def test_recorded_sides_show_what_reach_does(name):
+    """The robust fact, in every seed: beyond its field D=1 confuses far more joints than the pyramid, near the cue not."""
+    config = EXPERIMENTS[name].profiles["quick"]
+    rows = [row for row in ledger.read_file(DATA / "ledger" / f"{name}.jsonl") if row.config == config]
+    assert len({row.seed for row in rows}) >= 5
+    for row in rows:
+        low, _ = row.intervals["beyond the field, D=1 minus DPM"]
+        near = row.metrics["within the field, D=1 minus DPM"]
+        assert low > 0.1 and abs(near) < 0.05, (row.seed, low, near)
+
+
 def test_recorded_modes_are_what_statistics_says():
     """The robust facts, in every recorded seed: squared error answers the midpoint, heatmaps one of the blobs."""
     rows = ledger.read_file(DATA / "ledger" / "two_modes.jsonl")
-    if not rows:
-        pytest.skip("no run of two_modes is recorded yet")
+    assert rows
     for row in rows:
         assert row.metrics["midpoint, regression_l2"] > 0.8
         assert min(row.metrics["on_blob, heatmap_mse"], row.metrics["on_blob, heatmap_ce"]) > 0.95
