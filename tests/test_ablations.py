@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 from posekit import experiments, inference
-from posekit.experiments import LedgerError, ledger, runner
+from posekit.experiments import LedgerError, ledger, verification
 from posekit.experiments.ablations import (
     ABLATIONS,
     CONFIRM,
@@ -356,9 +356,9 @@ def test_a_recorded_comparison_is_repeated_from_its_runs(tmp_path, monkeypatch):
     run.run_ablations([PAIR], profile="smoke", record=True, folder=folder, runs=tmp_path / "runs")
     monkeypatch.setattr(run.environment, "DATA", tmp_path)
     row = ledger.read_file(folder / "pair.jsonl")[0]
-    assert any(name.endswith("over pictures") for name in row.intervals) and runner.rerun(row).ok
+    assert any(name.endswith("over pictures") for name in row.intervals) and verification.rerun(row).ok
     wrong = replace(row, metrics={name: value + 1 for name, value in row.metrics.items()})
-    assert not runner.rerun(wrong).ok
+    assert not verification.rerun(wrong).ok
 
 
 def test_an_ablation_is_run_like_any_other_experiment(tmp_path, monkeypatch):

@@ -8,12 +8,14 @@ import sys
 import time
 import zipfile
 
+import numpy as np
 import pytest
 
 from posekit import training
 from posekit.experiments import LedgerError, environment, ledger
 from posekit.experiments.ablations import Ablation, Arm, carry, frozen, run, sweep
 from posekit.experiments.ablations.definition import gain
+from posekit.experiments.runner import save_arrays
 
 ARMS = {"a": Arm("tiny_simple_baseline", "simple_baseline_r50"), "b": Arm("tiny_hrnet", "hrnet_w32")}
 PAIR = Ablation("pair", ("H07",), "Is one better?", ARMS, (gain("a", "b"),), "tiny")
@@ -33,6 +35,7 @@ def finish(folder, config, seed, split="test"):
         "versions": {"torch": "9.9"},
         "hardware": {"device": "cuda", "model": "borrowed", "threads": 1},
     }
+    save_arrays(place / "draws.npz", {"AP": np.linspace(49, 55, 300)})
     (place / "result.json").write_text(json.dumps(result))
     (place / "weights.safetensors").write_bytes(bytes(1000))
     return place
@@ -157,11 +160,11 @@ def test_what_was_edited_or_does_not_belong_is_refused(brought, tmp_path, name, 
     folder, _ = brought
     path = folder / "runs-1.zip"
     with zipfile.ZipFile(path) as archive:
-        content = {entry: archive.read(entry).decode() for entry in archive.namelist()}
+        content = {entry: archive.read(entry) for entry in archive.namelist()}
     job = next(entry for entry in content if entry.endswith("job.json"))
-    text = content.pop(job)
+    text = content.pop(job).decode()
     assert name or change(text) != text
-    content[name or job] = change(text)
+    content[name or job] = change(text).encode()
     with zipfile.ZipFile(path, "w") as archive:
         for entry, value in content.items():
             archive.writestr(entry, value)

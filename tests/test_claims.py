@@ -1,14 +1,9 @@
-"""The claims table and the ledger: complete, consistent with the published tables, and hard to tamper with."""
+"""The claims table: complete, consistent with the published tables, and made of what the ledger holds."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import multiprocessing
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -18,7 +13,6 @@ from posekit.experiments import (
     EXPERIMENTS,
     NOT_RUN,
     Cell,
-    Experiment,
     Judgement,
     LedgerError,
     Measurement,
@@ -33,10 +27,8 @@ from posekit.experiments import (
     lines,
     published_rows,
     run,
-    runner,
     summary,
     verdict_counts,
-    verify,
 )
 from posekit.experiments.summary import NOT_HERE, way
 
@@ -178,128 +170,6 @@ def test_a_recorded_verdict_reaches_the_table_with_its_scope(tmp_path):
     assert json.loads(json.dumps(shown))["verdicts"][0]["runs"] == [make_row(0).digest]
 
 
-def test_rows_survive_the_file(tmp_path):
-    rows = [make_row(0), make_row(1)]
-    ledger.append(tmp_path, rows[:1])
-    first = (tmp_path / "quantization.jsonl").read_bytes()
-    ledger.append(tmp_path, rows[1:])
-    assert ledger.read(tmp_path) == rows
-    assert (tmp_path / "quantization.jsonl").read_bytes().startswith(first)
-    assert [path.name for path in tmp_path.iterdir()] == ["quantization.jsonl"]
-
-
-def _edit(lines):
-    return [lines[0].replace('"error": 0.5', '"error": 0.4'), *lines[1:]]
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (_edit, "line 1: the row was edited"),
-        (lambda lines: lines[1:], "line 1: a row before this one was removed"),
-        (lambda lines: [lines[0], lines[2]], "line 2: a row before this one was removed"),
-        (lambda lines: [lines[1], lines[0], lines[2]], "line 1: a row before"),
-        (lambda lines: [*lines, lines[0]], "line 4: a row before"),
-        (lambda lines: [*lines[:2], lines[2].rstrip("\n")], "last line is incomplete"),
-        (lambda lines: [lines[0], "{}\n", lines[2]], "line 2: not a ledger row"),
-        (lambda lines: [lines[0].replace('"schema": 1', '"schema": 9')], "schema 9 is unknown"),
-        (lambda lines: [lines[0].replace('"seed"', '"verdict": "contradicted", "seed"')], "'verdict' is there twice"),
-        (lambda lines: [lines[0].replace('"wall_s": 1.0', '"wall_s": NaN')], "NaN is no number"),
-        (lambda lines: ["[" * 100_000 + "\n"], "line 1: not a ledger row"),
-    ],
-)
-def test_damage_is_found(tmp_path, damage, message):
-    ledger.append(tmp_path, [make_row(seed) for seed in range(3)])
-    path = tmp_path / "quantization.jsonl"
-    path.write_text("".join(damage(path.read_text().splitlines(keepends=True))))
-    for attempt in (lambda: ledger.read(tmp_path), lambda: ledger.append(tmp_path, [make_row(7)])):
-        with pytest.raises(LedgerError, match=message):
-            attempt()
-
-
-def test_a_run_is_recorded_once(tmp_path):
-    ledger.append(tmp_path, [make_row(0)])
-    for again in (make_row(0, metrics={"error": 0.1}), make_row(0, arm="another name")):
-        with pytest.raises(LedgerError, match="recorded already"):
-            ledger.append(tmp_path, [again])
-    other = make_row(0, commit="1" * 40)
-    assert ledger.append(tmp_path, [other, make_row(1)], once=True) == [make_row(1)]
-    assert ledger.append(tmp_path, [other]) == [other]
-    assert len(ledger.read(tmp_path)) == 3
-
-
-def test_the_runs_that_stand_twice_in_the_ledger_are_known_and_equal():
-    rows = ledger.read_file(environment.DATA / "ledger" / "training.jsonl")
-    twice: dict[tuple, list[Row]] = {}
-    for row in rows:
-        twice.setdefault((row.config_hash, row.seed, row.commit), []).append(row)
-    pairs = [group for group in twice.values() if len(group) > 1]
-    assert sorted(second.digest[:12] for _, second in pairs) == sorted(ledger.RECORDED_TWICE)
-    assert all(first.metrics == second.metrics for first, second in pairs)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"kind": "guess"}, "unknown kind"),
-        ({"hardware": {}}, "hardware does not name its device"),
-        ({"versions": []}, "versions is \\[\\]"),
-        ({"scope": Scope("ideal heatmaps", "quick", [])}, "network is \\[\\]; use a text"),
-        ({"claims": ("H13", "H13")}, "a claim is named twice"),
-        ({"commit": None}, "commit is None; use a text"),
-        ({"intervals": {"error": (0.4, 0.5, 0.6)}}, "interval of 'error' has 3 ends"),
-        ({"claims": ()}, "no claim"),
-        ({"verdict": "proved"}, "has no verdict 'proved'"),
-        ({"verdict": "mechanism shown"}, "a bound test of profile quick has no verdict 'mechanism shown'; use reprod"),
-        ({"verdict": "reproduced under convention "}, "has no verdict"),
-        ({"kind": "trained"}, "a trained test of profile quick has no verdict 'reproduced'; use seen, not seen, und"),
-        ({"kind": "trained", "verdict": "reproduced under convention mmcv", "cells": ()}, "has no verdict"),
-        ({"metrics": {"error": float("nan")}}, "finite"),
-        ({"metrics": {"error": "0.5"}}, "finite"),
-        ({"intervals": {"error": (1.0, 0.0)}}, "lower one first"),
-        ({"intervals": {"error": (-math.inf, 0.0)}}, "finite ends"),
-        ({"cells": (Cell("error, px", math.nan, "reproduced"),)}, "cell 'error, px' is nan"),
-        ({"seed": 1.5}, "the seed is 1.5"),
-        ({"wall_s": -1.0}, "wall_s is -1.0"),
-        ({"tolerance": -0.1}, "tolerance is -0.1"),
-        ({"config": {"samples": 11}}, "hash does not match"),
-        ({"config": {"samples": [10, math.inf]}}, "the configuration holds a number that is not finite"),
-    ],
-)
-def test_rows_are_checked(changes, message):
-    with pytest.raises(LedgerError, match=message):
-        make_row(**changes)
-
-
-def _append_many(folder, start):
-    for seed in range(start, start + 5):
-        ledger.append(folder, [make_row(seed)])
-
-
-def test_concurrent_writers_lose_nothing(tmp_path):
-    context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_append_many, args=(tmp_path, start)) for start in (0, 100, 200)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert len(ledger.read(tmp_path)) == 15
-
-
-def test_a_killed_writer_leaves_the_old_file(tmp_path):
-    ledger.append(tmp_path, [make_row(0)])
-    script = (
-        "import os, pickle, sys; from pathlib import Path; from posekit.experiments import ledger\n"
-        "os.replace = lambda *a: os._exit(9)\n"
-        "row = ledger.read(Path(sys.argv[1]))[0]\n"
-        "import dataclasses; ledger.append(Path(sys.argv[1]), [dataclasses.replace(row, seed=1)])"
-    )
-    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)]).returncode == 9
-    assert ledger.read(tmp_path) == [make_row(0)]
-    ledger.append(tmp_path, [make_row(1)])
-    assert len(ledger.read(tmp_path)) == 2
-
-
 def test_unknown_claim_in_the_ledger_is_refused(tmp_path):
     ledger.append(tmp_path, [make_row(0, claims=("X99",))])
     with pytest.raises(LedgerError, match="X99"):
@@ -325,96 +195,6 @@ def test_what_was_not_run_is_named_beside_what_was(tmp_path):
 def _one_line(claim, row):
     claim = next(c for c in claims() if c.id == claim)
     return claim, [summary.Line(claim, "controlled", row.verdict, (row,))]
-
-
-def test_verify_reruns_a_row_and_sees_a_difference(tmp_path, monkeypatch):
-    (row,) = run("flip_shift_stride4", profile="smoke", seeds=[3])
-    ledger.append(tmp_path, [row])
-    (same,) = verify(1, seed_from="abc", folder=tmp_path)
-    assert same.ok and same.difference == 0
-    other = EXPERIMENTS["flip_shift_stride4"]
-    drifted = Experiment(
-        **{
-            **vars(other),
-            "measure": lambda c, s: Measurement({k: v + 1 for k, v in other.measure(c, s).metrics.items()}),
-        }
-    )
-    monkeypatch.setattr(runner, "find", lambda name, profile="quick": drifted)
-    (changed,) = verify(1, seed_from="abc", folder=tmp_path)
-    assert not changed.ok and changed.difference == pytest.approx(1)
-
-
-def test_verify_sees_a_verdict_that_does_not_follow_from_the_numbers(tmp_path):
-    (row,) = run("oks_scale", profile="smoke", seeds=[0])
-    assert row.verdict == "contradicted" and runner.follows(row)
-    extra = Cell("a cell", 99.0, "reproduced")
-    for changes in (
-        {"verdict": "reproduced"},
-        {"cells": (*row.cells, extra)},
-        {"kind": "bound"},
-        {"tolerance": 9.0},
-        {"claims": ("H05",)},
-    ):
-        forged = dataclasses.replace(row, **changes)
-        ledger.append(folder := tmp_path / forged.digest, [forged])
-        (seen,) = verify(1, seed_from="abc", folder=folder)
-        assert seen.difference == 0 and not seen.ok
-
-
-def test_verify_compares_intervals():
-    (row,) = run("flip_shift_stride4", profile="smoke", seeds=[3])
-    metrics = {"error": 0.5}
-    row = dataclasses.replace(row, metrics=metrics, intervals={"error": (0.4, 0.6)}, verdict=None, cells=())
-    assert runner.compare(row, Measurement(metrics, {"error": (0.4, 0.6)})).ok
-    seen = runner.compare(row, Measurement(metrics, {"error": (0.4, 0.7)}))
-    assert not seen.ok and seen.metric == "error, high" and seen.difference == pytest.approx(0.1)
-    seen = runner.compare(row, Measurement(metrics, {"error": (0.4, math.nan)}))
-    assert not seen.ok and seen.metric == "error, high"
-    with pytest.raises(LedgerError, match="'error, high' is not on both sides"):
-        runner.compare(row, Measurement(metrics))
-
-
-def test_a_comparison_is_repeated_with_its_intervals_over_pictures():
-    row = next(claim for claim in claims() if claim.id == "H03").verdicts[0]
-    assert any(name.endswith("over pictures") for name in row.intervals) and runner.rerun(row).ok
-
-
-@pytest.mark.parametrize(
-    ("forge", "says"),
-    [
-        (lambda c: c["runs"].update({"1/4": c["runs"]["1/8"], "1/8": c["runs"]["1/4"]}), "is not the one of 1/4 with "),
-        (lambda c: c["runs"]["1/4"].update({"1": c["runs"]["1/4"]["2"]}), "is not the one of 1/4 with seed 1"),
-        (lambda c: c["runs"]["1/4"].pop("1"), "the runs are not those of all arms and seeds"),
-        (lambda c: c["runs"]["1/4"].update({"1": "0" * 64}), "run 000000000000, on which the comparison rests, is not"),
-        (lambda c: c.update(frozen="0" * 12), "made by another definition"),
-    ],
-)  # fmt: skip
-def test_a_comparison_of_other_runs_than_it_says_is_refused(forge, says):
-    row = next(claim for claim in claims() if claim.id == "H03").verdicts[0]
-    forge(config := json.loads(json.dumps(row.config)))
-    with pytest.raises(LedgerError, match=says):
-        runner.find(row.test).measure(config, row.seed)
-    runs = tuple(one for seeds in config["runs"].values() for one in seeds.values())
-    if sorted(runs) != sorted(row.rests_on):
-        with pytest.raises(LedgerError, match="the runs it rests on are not those of its configuration"):
-            dataclasses.replace(row, config=config, config_hash=ledger.config_hash(config))
-
-
-def test_verification_that_has_nothing_to_repeat_is_no_success(tmp_path):
-    with pytest.raises(LedgerError, match="nowhere is no folder"):
-        verify(1, seed_from="abc", folder=tmp_path / "nowhere")
-    ledger.append(tmp_path, [make_row(0, wall_s=601.0)])
-    with pytest.raises(LedgerError, match="none of its 1 rows can be repeated here in 600 s"):
-        verify(1, seed_from="abc", folder=tmp_path)
-
-
-def test_kept_arrays_that_are_damaged_are_named(tmp_path):
-    (tmp_path / "runs").mkdir()
-    path = runner.arrays_path(make_row(), tmp_path / "ledger")
-    for content in (b"", b"PK", b"no archive"):
-        path.write_bytes(content)
-        with pytest.raises(LedgerError, match=rf"{path.name} in runs is damaged \(.*; restore it"):
-            runner.arrays_of(make_row(), folder=tmp_path / "ledger")
 
 
 def test_an_ablation_is_found_by_its_name_and_one_arm_of_it_decides_nothing(tmp_path):
@@ -448,59 +228,6 @@ def test_a_row_of_an_earlier_definition_says_what_it_lacks(tmp_path):
         lines(claims(folder=tmp_path))
 
 
-def test_every_recorded_verdict_follows_from_its_numbers():
-    standing = {row.digest: row for claim in claims() for row in (*claim.verdicts, *claim.controls)}
-    assert not [(row.test, row.seed) for row in standing.values() if not runner.follows(row)]
-
-
-def test_another_machine_may_differ_as_seeds_do_and_no_further():
-    spread = [
-        make_row(seed, metrics={"AP": 40 + ap, "parameters": 1e5}, tolerance=15.0, intervals={"AP": (39 + 2 * ap, 41)})
-        for seed, ap in enumerate((-0.6, 0.6, 0.0, -0.6, 0.6))
-    ]
-    allowed = runner.allowances(spread[0], spread)
-    sd = 0.6
-    assert allowed == pytest.approx(
-        {"AP": runner.SPREADS * sd, "parameters": 0.3, "AP, low": runner.SPREADS * 2 * sd, "AP, high": 0.3}
-    )
-    assert set(runner.allowances(spread[0], spread[:2]).values()) == {15.0}
-    calm = [dataclasses.replace(row, config={"other": 1}, config_hash=ledger.config_hash({"other": 1}),
-                                metrics={"AP": 20.0, "parameters": 2e5}) for row in spread]  # fmt: skip
-    together = runner.allowances(calm[0], [*spread, *calm])["AP"]
-    assert together == pytest.approx(runner.SPREADS * 0.6 / 2**0.5)  # its own seeds were lucky to agree
-
-
-def test_rows_of_a_gpu_are_repeated_on_one_and_need_not_be_equal(monkeypatch):
-    devices = []
-
-    def measure(config, seed, device="cpu"):
-        devices.append(device)
-        return Measurement({"error": 0.55}, {"error": (0.45, 0.65)})
-
-    experiment = Experiment(**{**vars(EXPERIMENTS["quantization"]), "measure": measure, "tolerance": 0.1})
-    monkeypatch.setattr(runner, "find", lambda name, profile="quick": experiment)
-    hardware = {"device": "cuda", "model": "a GPU", "threads": 1}
-    monkeypatch.setattr(runner.environment, "hardware", lambda device="cpu": hardware)
-    versions = runner.environment.versions(experiment.packages)
-    row = make_row(0, hardware=hardware, versions=versions, tolerance=experiment.tolerance)
-    seen = runner.rerun(dataclasses.replace(row, verdict=None, cells=()))
-    assert devices == ["cuda"] and seen.allowed == row.tolerance and seen.ok
-
-
-def test_an_arm_that_another_test_trained_counts_its_time():
-    """Otherwise a row would seem quick to repeat, and be repeated by every verification at its full cost."""
-
-    @runner.shared
-    def arm(seed):
-        time.sleep(0.2)
-        return seed
-
-    other = EXPERIMENTS["flip_shift_stride4"]
-    test = Experiment(**{**vars(other), "measure": lambda c, s: (arm(s), other.measure(c, s))[1]})
-    first, again, plain = (run(one, profile="smoke", seeds=[0])[0].wall_s for one in (test, test, other))
-    assert min(first, again) > 0.2 and plain < again
-
-
 def test_a_damaged_folder_or_a_missing_run_ends_the_table_with_a_sentence(tmp_path):
     with pytest.raises(LedgerError, match="no folder"):
         claims(folder=tmp_path / "nowhere")
@@ -514,23 +241,6 @@ def test_a_damaged_folder_or_a_missing_run_ends_the_table_with_a_sentence(tmp_pa
     (tmp_path / "dpn_table3.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(LedgerError, match=r"dpn_table3\.jsonl: not text at byte 0"):
         claims(folder=tmp_path)
-
-
-def test_the_rows_to_verify_follow_the_commit(tmp_path):
-    ledger.append(tmp_path, run("flip_shift_stride4", profile="smoke", seeds=range(6)))
-    picks = {tuple(v.row.seed for v in verify(2, seed_from=text, folder=tmp_path)) for text in "abcdef"}
-    assert len(picks) > 1
-    assert verify(2, seed_from="a", folder=tmp_path) == verify(2, seed_from="a", folder=tmp_path)
-
-
-def test_a_row_that_was_recorded_again_is_not_verified(tmp_path):
-    (row,) = run("flip_shift_stride4", profile="smoke", seeds=[3])
-    ledger.append(
-        tmp_path, [dataclasses.replace(row, commit="0" * 40, metrics={k: v + 1 for k, v in row.metrics.items()})]
-    )
-    ledger.append(tmp_path, [row])
-    (standing,) = verify(5, seed_from="abc", folder=tmp_path)
-    assert standing.ok
 
 
 def test_unknown_tests_and_profiles_are_named():
@@ -573,29 +283,3 @@ def test_ground_truth_through_a_codec_scores_as_the_reference_evaluator_says(rea
     assert 0.3 < evaluator.stats[0] < 0.9
     sharp = GaussianHeatmap((256, 192), stride=4, centre="subpixel", decoder="dark", window=None)
     assert np.abs(decode_ground_truth(people, sharp).errors).max() < 0.05
-
-
-def git(*arguments: str) -> bytes:
-    return subprocess.run(["git", *arguments], cwd=environment.ROOT, capture_output=True, check=True).stdout
-
-
-def test_the_ledger_only_grows():
-    """Each version of a ledger file in the history begins the next one: no row was dropped at the end either."""
-    for name in sorted(set(git("log", "--format=", "--name-only", "--", "data/ledger").decode().split())):
-        before = b""
-        for commit in git("log", "--format=%H", "--reverse", "--", name).decode().split():
-            now = git("show", f"{commit}:{name}")
-            assert now.startswith(before), (name, commit)
-            before = now
-        path = environment.ROOT / name
-        assert path.is_file() and path.read_bytes().startswith(before), name
-
-
-def test_recorded_rows_rest_on_recorded_rows_and_on_commits_of_this_history():
-    rows = ledger.read(environment.DATA / "ledger")
-    digests = {row.digest for row in rows}
-    assert not [row.test for row in rows if not digests.issuperset(row.rests_on)]
-    commits, history = {row.commit for row in rows}, set(git("log", "--format=%H").decode().split())
-    if not commits & history:
-        pytest.skip("the history is not in this clone")
-    assert commits <= history

@@ -291,7 +291,7 @@ def test_recorded_numbers_give_the_recorded_verdict(name):
 
 @pytest.mark.parametrize("name", ["left_right_reach", "left_right_bib_reach"])
 def test_recorded_sides_show_what_reach_does(name):
-    """The robust fact, in every seed: beyond its field D=1 confuses far more joints than the pyramid, near the cue not."""
+    """The robust fact, in every seed: beyond its field D=1 confuses far more joints than the pyramid does."""
     config = EXPERIMENTS[name].profiles["quick"]
     rows = [row for row in ledger.read_file(DATA / "ledger" / f"{name}.jsonl") if row.config == config]
     assert len({row.seed for row in rows}) >= 5

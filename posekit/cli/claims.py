@@ -56,7 +56,8 @@ def claims_verify(options: Arguments) -> int:
 
 
 def claims_run(options: Arguments) -> int:
-    from posekit.experiments import ABLATIONS, run
+    from posekit.experiments import run
+    from posekit.experiments.ablations import ABLATIONS
 
     if options.test in ABLATIONS:
         raise UsageError(f"test '{options.test}' is made of training runs; posekit ablate {options.test} runs it")

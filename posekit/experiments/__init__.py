@@ -2,8 +2,9 @@
 
 from posekit.experiments.claims import Claim, claims, published_rows
 from posekit.experiments.ledger import NOT_RUN, VERDICTS, Cell, LedgerError, Row, Scope
-from posekit.experiments.runner import Experiment, Judgement, Measurement, Verified, arrays_of, run, verify
+from posekit.experiments.runner import Experiment, Judgement, Measurement, arrays_of, run
 from posekit.experiments.summary import Line, claims_json, format_claims, interval_count, lines, verdict_counts
+from posekit.experiments.verification import Verified, verify
 
 __all__ = [
     "EXPERIMENTS",

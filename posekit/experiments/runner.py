@@ -1,14 +1,12 @@
-"""Run a test of the claims table, judge it, record it, and rerun what was recorded."""
+"""Run a test of the claims table, judge it and record it."""
 
 from __future__ import annotations
 
-import hashlib
-import math
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial, wraps
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,8 +20,6 @@ from posekit.files import whole
 if TYPE_CHECKING:
     from posekit.experiments.ablations.definition import Ablation
 
-LONGEST = 600.0  # seconds of a run that verification repeats
-SPREADS = 6.0  # standard deviations over seeds by which a run of luck may differ on another machine
 
 _T = TypeVar("_T")
 _saved: list[float] = []  # seconds that the row being measured did not wait, see shared()
@@ -85,29 +81,6 @@ class Experiment:
     control: str = ""
 
 
-@dataclass(frozen=True)
-class Verified:
-    """A recorded row beside its rerun.
-
-    Attributes:
-        row: as recorded.
-        metric: the one, or the end of an interval, that comes closest to what is allowed or goes furthest beyond it.
-        difference: of that metric.
-        allowed: for that metric.
-        follows: whether the verdict and the cells follow from the row's own numbers.
-    """
-
-    row: Row
-    metric: str
-    difference: float
-    allowed: float
-    follows: bool
-
-    @property
-    def ok(self) -> bool:
-        return self.difference <= self.allowed and self.follows
-
-
 def run(
     experiment: Experiment | Ablation | str,
     *,
@@ -120,7 +93,7 @@ def run(
 
     Args:
         experiment: an :class:`Experiment`, the name of one in ``posekit.experiments.EXPERIMENTS``, or an ablation of
-            ``posekit.experiments.ABLATIONS`` or its name.
+            ``posekit.experiments.ablations.ABLATIONS`` or its name.
         profile: one of the experiment's profiles.
         seeds: one row each, seed 0 by default; of an ablation all seeds make one row, by default the profile's.
         record: append the rows to the ledger; refused when the package differs from the last commit.
@@ -210,141 +183,6 @@ def arrays_of(row: Row, *, folder: Path | None = None) -> dict[str, np.ndarray]:
         return read_arrays(path)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise LedgerError(f"{path.name} in {path.parent.name} is damaged ({error}); restore it") from None
-
-
-def verify(rows: int = 3, *, seed_from: str | None = None, folder: Path | None = None) -> list[Verified]:
-    """Rerun some standing rows and compare every metric and both ends of every interval with what was recorded.
-
-    The recorded numbers are judged again, too.
-
-    Equal versions and processors must give equal numbers; elsewhere, and on GPUs, see :func:`allowances`. Rows of a
-    device that is not here, and those that took longer than ``LONGEST``, are never picked.
-
-    Args:
-        rows: how many; fewer when the ledger is shorter.
-        seed_from: text that picks them, so that nobody does; the commit's id by default.
-        folder: ledger folder; ``data/ledger`` by default.
-
-    Raises:
-        LedgerError: no ledger, a damaged one, no row that can be repeated here, or one whose test is no longer there.
-        ValueError: fewer than one row is asked for.
-    """
-    if rows < 1:
-        raise ValueError(f"{rows} rows cannot be run again; ask for at least 1")
-    # A row that was recorded again is history: the newest of a test, scope and seed is the one that stands.
-    folder = Path(folder or environment.DATA / "ledger")
-    if not folder.is_dir():
-        raise LedgerError(f"{folder} is no folder; name the folder with the ledger's .jsonl files")
-    rows_there = ledger.read(folder)
-    recorded = {(row.test, row.scope, row.arm, row.seed): row for row in rows_there}
-    text = seed_from if seed_from is not None else environment.commit()
-    order = sorted(
-        filter(_repeatable, recorded.values()), key=lambda row: hashlib.sha256((text + row.digest).encode()).digest()
-    )
-    if not order:
-        raise LedgerError(
-            f"{folder}: none of its {len(rows_there)} rows can be repeated here in {LONGEST:.0f} s; name another "
-            "ledger or use a machine with the rows' device"
-        )
-    return [rerun(row, rows_there) for row in order[:rows]]
-
-
-def _repeatable(row: Row) -> bool:
-    """Whether this machine has the row's device, and the run is short enough to be repeated while somebody waits."""
-    there = row.hardware["device"] == "cpu" or torch.cuda.is_available()
-    return there and row.wall_s <= LONGEST
-
-
-def rerun(row: Row, recorded: Sequence[Row] = ()) -> Verified:
-    """Run a recorded row's configuration and seed again.
-
-    Args:
-        recorded: the ledger it stands in, for :func:`allowances`.
-    """
-    experiment = find(row.test, profile=row.scope.profile)
-    device = str(row.hardware["device"])
-    measure: Callable[..., Measurement] = experiment.measure
-    if device != "cpu":
-        measure = partial(measure, device=device)
-    return compare(row, measure(row.config, row.seed), recorded)
-
-
-def compare(row: Row, found: Measurement, recorded: Sequence[Row] = ()) -> Verified:
-    """A recorded row beside another run of the same configuration and seed, made here.
-
-    Args:
-        recorded: the ledger it stands in, for :func:`allowances`.
-
-    Raises:
-        LedgerError: the two do not have the same metrics or intervals.
-    """
-    experiment = find(row.test, profile=row.scope.profile)
-    before, now = _numbers(row), _numbers(found)
-    if set(now) != set(before):
-        odd = sorted(set(now) ^ set(before))[0]
-        raise LedgerError(f"{row.test}.jsonl: metric '{odd}' is not on both sides of the rerun; record the test again")
-    # On a GPU the same call does not give the same sums twice.
-    same = (
-        row.hardware["device"] == "cpu"
-        and environment.versions(experiment.packages) == dict(row.versions)
-        and environment.hardware() == dict(row.hardware)
-    )
-    allowed = dict.fromkeys(now, 0.0) if same else allowances(row, recorded)
-    differences = {name: abs(value - before[name]) for name, value in now.items()}
-    # A NaN compares with nothing, so it would pass for the smallest difference.
-    differences = {name: math.inf if math.isnan(value) else value for name, value in differences.items()}
-    worst = max(differences, key=lambda name: (differences[name] - allowed[name], differences[name]))
-    return Verified(row, worst, differences[worst], allowed[worst], follows(row))
-
-
-def allowances(row: Row, recorded: Sequence[Row]) -> dict[str, float]:
-    """How far each metric of a row, and each end of an interval, may lie from a rerun elsewhere.
-
-    "Elsewhere" is another machine, or other versions.
-
-    There a trained network is as good as another seed, so the spread over seeds is the measure: ``SPREADS`` standard
-    deviations, of the row's own configuration or of all configurations of its test together, whichever is larger. It
-    is never more than the row's tolerance, nor less than a fiftieth of it. With fewer than three seeds, the tolerance.
-    """
-    names = _numbers(row)
-    seeds: dict[str, list[dict[str, float]]] = {}
-    for other in recorded:
-        if other.test == row.test and set(numbers := _numbers(other)) == set(names):
-            seeds.setdefault(other.config_hash, []).append(numbers)
-    if len(seeds.get(row.config_hash, [])) < 3:
-        return dict.fromkeys(names, row.tolerance)
-    allowed = {}
-    for name in names:
-        spreads = {
-            key: float(np.std([one[name] for one in group], ddof=1)) for key, group in seeds.items() if len(group) > 2
-        }
-        spread = max(spreads[row.config_hash], float(np.sqrt(np.mean(np.square(list(spreads.values()))))))
-        allowed[name] = float(np.clip(SPREADS * spread, row.tolerance / 50, row.tolerance))
-    return allowed
-
-
-def _numbers(of: Row | Measurement) -> dict[str, float]:
-    """Metrics and ends of intervals in one flat table."""
-    ends = {f"{name}, {end}": x for name, pair in of.intervals.items() for end, x in zip(("low", "high"), pair)}
-    return {**of.metrics, **ends}
-
-
-def follows(row: Row) -> bool:
-    """Whether a row's verdict and every cell are what its test says, to any of its claims, of the row's own numbers.
-
-    Its kind, claims and tolerance must be the test's, too.
-    """
-    experiment = find(row.test, profile=row.scope.profile)
-    if (row.kind, row.tolerance) != (experiment.kind, experiment.tolerance):
-        return False
-    if row.verdict is None:
-        return not row.cells
-    if not set(row.claims) <= set(experiment.claims):
-        return False
-    numbers = Measurement(row.metrics, row.intervals)
-    judged = experiment.judge(numbers)
-    cells = {*judged.cells, *(cell for judge in experiment.by_claim.values() for cell in judge(numbers).cells)}
-    return judged.verdict == row.verdict and set(judged.cells) <= set(row.cells) <= cells
 
 
 def find(experiment: Experiment | str, *, profile: str = "quick") -> Experiment:

@@ -148,10 +148,14 @@ def _spent(folder: Path) -> float:
 
 
 def draws_of(folder: Path) -> dict[str, np.ndarray]:
-    """The resampled scores that a run left, (300,) by name of metric; none where an older version made the run."""
+    """The resampled scores that a run left, (300,) by name of metric.
+
+    Raises:
+        LedgerError: the file is gone or damaged.
+    """
     path = Path(folder) / DRAWS
     if not path.is_file():
-        return {}
+        raise LedgerError(f"{path} is gone; delete the run's folder and the run is made again")
     try:
         return read_arrays(path)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from posekit import load_weights
-from posekit.experiments import environment, ledger, runner
+from posekit.experiments import environment, ledger, runner, verification
 from posekit.experiments.ablations import ABLATIONS, arms
 from posekit.experiments.ablations.arm import TRAINING, build, draws_of, read_result
 from posekit.experiments.ablations.run import RUNS, recorded, runs_of, training_row
@@ -104,7 +104,7 @@ def _train(
         ledger.append(ledger_folder, [row])
         runner.save_arrays(runner.arrays_path(row, ledger_folder), draws_of(job.folder))
     made = runner.Measurement(result["metrics"], {name: tuple(ends) for name, ends in result["intervals"].items()})
-    checked = runner.compare(row, made, ledger.read_file(ledger_folder / f"{TRAINING.name}.jsonl"))
+    checked = verification.compare(row, made, ledger.read_file(ledger_folder / f"{TRAINING.name}.jsonl"))
     if not checked.ok:
         raise LedgerError(
             f"{arm}, seed {seed}, differs from its row in {checked.metric} by {checked.difference:.3g}, and "
