@@ -111,7 +111,7 @@ def _run(ablation: str, arm: str, seed: int, ap: float, **changes) -> Row:
     values = {
         "test": "training", "claims": ("H04",), "kind": "trained", "scope": Scope("Mannequin", "quick"),
         "config": config, "config_hash": ledger.config_hash(config), "seed": seed, "commit": "0" * 40,
-        "versions": {}, "hardware": {}, "wall_s": 1.0, "tolerance": 1.0,
+        "versions": {}, "hardware": {"device": "cpu"}, "wall_s": 1.0, "tolerance": 1.0,
         "metrics": {"AP": ap, "mean OKS": 50.0, "AP, argmax": ap - 1, "AP, dark": ap + 1},
     }  # fmt: skip
     return Row(**{**values, **changes})
