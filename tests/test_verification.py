@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
 from ledger_rows import make_row
 
@@ -118,13 +119,20 @@ def test_another_machine_may_differ_as_seeds_do_and_no_further():
     allowed = verification.allowances(spread[0], spread)
     sd = 0.6
     assert allowed == pytest.approx(
-        {"AP": verification.SPREADS * sd, "parameters": 0.3, "AP, low": verification.SPREADS * 2 * sd, "AP, high": 0.3}
+        {"AP": verification.spreads(4) * sd, "parameters": 0.3, "AP, low": 15.0, "AP, high": 0.3}
     )
     assert set(verification.allowances(spread[0], spread[:2]).values()) == {15.0}
     calm = [dataclasses.replace(row, config={"other": 1}, config_hash=ledger.config_hash({"other": 1}),
                                 metrics={"AP": 20.0, "parameters": 2e5}) for row in spread]  # fmt: skip
     together = verification.allowances(calm[0], [*spread, *calm])["AP"]
-    assert together == pytest.approx(verification.SPREADS * 0.6 / 2**0.5)  # its own seeds were lucky to agree
+    assert together == pytest.approx(verification.spreads(8) * 0.6 / 2**0.5)  # its own seeds were lucky to agree
+
+
+def test_so_far_two_runs_of_luck_differ_as_often_as_promised(monkeypatch):
+    monkeypatch.setattr(verification, "CHANCE", 0.02)
+    seeds, again = np.random.default_rng(0).normal(size=(2, 20_000, 5))
+    far = abs(seeds[:, 0] - again[:, 0]) > verification.spreads(4) * again.std(1, ddof=1)
+    assert far.mean() == pytest.approx(0.02, abs=0.004)
 
 
 def test_rows_of_a_gpu_are_repeated_on_one_and_need_not_be_equal(monkeypatch):

@@ -17,7 +17,7 @@ from posekit.experiments.ledger import LedgerError, Row
 from posekit.experiments.runner import Measurement, find
 
 LONGEST = 600.0  # seconds of a run that verification repeats
-SPREADS = 6.0  # standard deviations over seeds by which a run of luck may differ on another machine
+CHANCE = 1e-4  # that a number of a run of luck is found to differ on another machine though nothing is wrong
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,9 @@ def allowances(row: Row, recorded: Sequence[Row]) -> dict[str, float]:
 
     "Elsewhere" is another machine, or other versions.
 
-    There a trained network is as good as another seed, so the spread over seeds is the measure: ``SPREADS`` standard
-    deviations, of the row's own configuration or of all configurations of its test together, whichever is larger. It
-    is never more than the row's tolerance, nor less than a fiftieth of it. With fewer than three seeds, the tolerance.
+    There a trained network is as good as another seed, so the spread over seeds is the measure: that of the row's own
+    configuration or of all configurations of its test together, whichever is larger, times :func:`spreads`. It is never
+    more than the row's tolerance, nor less than a fiftieth of it. With fewer than three seeds, the tolerance.
     """
     names = _numbers(row)
     seeds: dict[str, list[dict[str, float]]] = {}
@@ -144,14 +144,25 @@ def allowances(row: Row, recorded: Sequence[Row]) -> dict[str, float]:
             seeds.setdefault(other.config_hash, []).append(numbers)
     if len(seeds.get(row.config_hash, [])) < 3:
         return dict.fromkeys(names, row.tolerance)
+    groups = {key: group for key, group in seeds.items() if len(group) > 2}
+    times = spreads(sum(len(group) - 1 for group in groups.values()))
     allowed = {}
     for name in names:
-        spreads = {
-            key: float(np.std([one[name] for one in group], ddof=1)) for key, group in seeds.items() if len(group) > 2
-        }
-        spread = max(spreads[row.config_hash], float(np.sqrt(np.mean(np.square(list(spreads.values()))))))
-        allowed[name] = float(np.clip(SPREADS * spread, row.tolerance / 50, row.tolerance))
+        spread = {key: float(np.std([one[name] for one in group], ddof=1)) for key, group in groups.items()}
+        widest = max(spread[row.config_hash], float(np.sqrt(np.mean(np.square(list(spread.values()))))))
+        allowed[name] = float(np.clip(times * widest, row.tolerance / 50, row.tolerance))
     return allowed
+
+
+def spreads(degrees: int) -> float:
+    """Standard deviations by which two runs of luck differ with a probability of ``CHANCE``.
+
+    Args:
+        degrees: of freedom of the standard deviation; a few seeds may have been lucky to agree, so fewer allow more.
+    """
+    from scipy import stats
+
+    return math.sqrt(2) * float(stats.t.ppf(1 - CHANCE / 2, degrees))
 
 
 def _numbers(of: Row | Measurement) -> dict[str, float]:
