@@ -128,11 +128,12 @@ def test_another_machine_may_differ_as_seeds_do_and_no_further():
     assert together == pytest.approx(verification.spreads(8) * 0.6 / 2**0.5)  # its own seeds were lucky to agree
 
 
-def test_so_far_two_runs_of_luck_differ_as_often_as_promised(monkeypatch):
+def test_two_runs_of_luck_differ_no_more_often_than_promised(monkeypatch):
+    """Somewhat less often, since the row that is compared is one of those that say how far seeds spread."""
     monkeypatch.setattr(verification, "CHANCE", 0.02)
-    seeds, again = np.random.default_rng(0).normal(size=(2, 20_000, 5))
-    far = abs(seeds[:, 0] - again[:, 0]) > verification.spreads(4) * again.std(1, ddof=1)
-    assert far.mean() == pytest.approx(0.02, abs=0.004)
+    recorded, again = np.random.default_rng(0).normal(size=(2, 20_000, 5))
+    far = abs(recorded[:, 0] - again[:, 0]) > verification.spreads(4) * recorded.std(1, ddof=1)
+    assert 0.005 < far.mean() < 0.02
 
 
 def test_rows_of_a_gpu_are_repeated_on_one_and_need_not_be_equal(monkeypatch):
