@@ -152,7 +152,9 @@ def test_kept_arrays_that_are_damaged_are_named(tmp_path):
     path = runner.arrays_path(make_row(), tmp_path / "ledger")
     for content in (b"", b"PK", b"no archive"):
         path.write_bytes(content)
-        with pytest.raises(LedgerError, match=rf"{path.name} in runs is damaged \(.*; restore it"):
+        with pytest.raises(
+            LedgerError, match=rf"{path.name} is damaged \(.*; restore what quantization.jsonl, seed 0, left"
+        ):
             runner.arrays_of(make_row(), folder=tmp_path / "ledger")
 
 

@@ -27,8 +27,8 @@ REPRODUCED_UNDER = "reproduced under convention "  # followed by the convention'
 _PLAIN = ("reproduced", "contradicted", "undecided")
 _MECHANISM = ("mechanism shown", "mechanism not shown")
 _REDUCED = ("seen", "not seen", "undecided in reduced form")
-_NO_DATA = "not testable here"
-VERDICTS = (*_PLAIN, *_MECHANISM, *_REDUCED, _NO_DATA)
+NOT_HERE = "not testable here"
+VERDICTS = (*_PLAIN, *_MECHANISM, *_REDUCED, NOT_HERE)
 # Five training runs that two sweeps wrote at the same moment, before a run was looked for under the lock. Their metrics
 # equal those of the rows before them to the last digit; a row is never taken away, so they stay.
 RECORDED_TWICE = ("f57856e1f990", "b094137fb86b", "4e07995c262e", "c93101871c10", "4f14a411ae4b")
@@ -136,7 +136,7 @@ def words_of(kind: str, profile: str) -> tuple[str, ...]:
         return (*_MECHANISM, "undecided", "seen", "not seen")  # the last two of controls, which must tie
     if kind == "trained" and profile not in WHOLE:
         return _REDUCED
-    return (*_PLAIN, _NO_DATA) if kind == "paper" else _PLAIN
+    return (*_PLAIN, NOT_HERE) if kind == "paper" else _PLAIN
 
 
 def read(folder: Path) -> list[Row]:
@@ -287,8 +287,7 @@ def _problem(row: Row) -> str | None:
         return "no claim is named; give the ids it speaks to"
     words = words_of(row.kind, row.scope.profile)
     for word in [row.verdict, *(cell.verdict for cell in row.cells)]:
-        under = word is not None and "reproduced" in words and word[: len(REPRODUCED_UNDER)] == REPRODUCED_UNDER != word
-        if word is not None and word not in words and not under:
+        if word is not None and word not in words and not ("reproduced" in words and _names_convention(word)):
             return f"a {row.kind} test of profile {row.scope.profile} has no verdict '{word}'; use {', '.join(words)}"
     if isinstance(row.seed, bool) or not isinstance(row.seed, int):
         return f"the seed is {row.seed!r}; use a whole number"
@@ -338,6 +337,10 @@ def _odd(row: Row) -> str | None:
 
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _names_convention(word: str) -> bool:
+    return word.startswith(REPRODUCED_UNDER) and len(word) > len(REPRODUCED_UNDER)
 
 
 def _finite(value: Any) -> bool:

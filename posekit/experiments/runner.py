@@ -177,12 +177,7 @@ def arrays_of(row: Row, *, folder: Path | None = None) -> dict[str, np.ndarray]:
         LedgerError: the file is not there, or damaged.
     """
     path = arrays_path(row, folder or environment.DATA / "ledger")
-    if not path.is_file():
-        raise LedgerError(f"{row.test}.jsonl, seed {row.seed}: {path.name} is not in {path.parent.name}; restore it")
-    try:
-        return read_arrays(path)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise LedgerError(f"{path.name} in {path.parent.name} is damaged ({error}); restore it") from None
+    return read_arrays(path, remedy=f"restore what {row.test}.jsonl, seed {row.seed}, left there")
 
 
 def find(experiment: Experiment | str, *, profile: str = "quick") -> Experiment:
@@ -209,10 +204,19 @@ def arrays_path(row: Row, folder: Path) -> Path:
     return Path(folder).parent / "runs" / f"{row.test}-{row.config_hash}-seed{row.seed}.npz"
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file; what numpy and zipfile raise where it is damaged."""
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+def read_arrays(path: Path, *, remedy: str) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file.
+
+    Raises:
+        LedgerError: the file is not there, or damaged; the sentence ends with ``remedy``.
+    """
+    if not path.is_file():
+        raise LedgerError(f"{path} is not there; {remedy}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise LedgerError(f"{path} is damaged ({error}); {remedy}") from None
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -11,10 +11,9 @@ from typing import Any, Literal
 
 from posekit.experiments import paper
 from posekit.experiments.claims import Claim
-from posekit.experiments.ledger import KINDS, NOT_RUN, REPRODUCED_UNDER, VERDICTS, Cell, Row
+from posekit.experiments.ledger import KINDS, NOT_HERE, NOT_RUN, REPRODUCED_UNDER, VERDICTS, Cell, Row
 from posekit.experiments.runner import Judgement
 
-NOT_HERE = "not testable here"
 Way = Literal["for", "against", "open", "absent"]
 _WAYS: dict[str, Way] = {
     "reproduced": "for", "seen": "for", "mechanism shown": "for",

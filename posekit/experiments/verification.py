@@ -62,11 +62,11 @@ def verify(rows: int = 3, *, seed_from: str | None = None, folder: Path | None =
     """
     if rows < 1:
         raise ValueError(f"{rows} rows cannot be run again; ask for at least 1")
-    # A row that was recorded again is history: the newest of a test, scope and seed is the one that stands.
     folder = Path(folder or environment.DATA / "ledger")
     if not folder.is_dir():
         raise LedgerError(f"{folder} is no folder; name the folder with the ledger's .jsonl files")
     rows_there = ledger.read(folder)
+    # A row that was recorded again is history: the newest of a test, scope and seed is the one that stands.
     recorded = {(row.test, row.scope, row.arm, row.seed): row for row in rows_there}
     text = seed_from if seed_from is not None else environment.commit()
     order = sorted(

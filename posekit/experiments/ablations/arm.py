@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -153,13 +152,7 @@ def draws_of(folder: Path) -> dict[str, np.ndarray]:
     Raises:
         LedgerError: the file is gone or damaged.
     """
-    path = Path(folder) / DRAWS
-    if not path.is_file():
-        raise LedgerError(f"{path} is gone; delete the run's folder and the run is made again")
-    try:
-        return read_arrays(path)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise LedgerError(f"{path} is damaged ({error}); delete the run's folder and the run is made again") from None
+    return read_arrays(Path(folder) / DRAWS, remedy="delete the run's folder and the run is made again")
 
 
 def _measure(config: Mapping[str, Any], seed: int, *, device: str = "cpu") -> Measurement:

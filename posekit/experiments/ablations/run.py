@@ -103,7 +103,7 @@ def run_ablations(
         for seed in seeds:
             if record and (key, seed) in known:
                 found.setdefault(key, {})[seed] = known[key, seed].metrics
-                draws.setdefault(key, {})[seed] = _recorded_draws(known[key, seed], folder)
+                draws.setdefault(key, {})[seed] = arrays_of(known[key, seed], folder=folder)
             else:
                 jobs.append((key, name, Job(config, seed, runs / split / f"{key}-seed{seed}", split, device)))
     names = {job.folder: (key, name) for key, name, job in jobs}
@@ -260,9 +260,7 @@ def experiment(ablation: Ablation, profile: str = "quick") -> Experiment:
             for arm, digests in config["runs"].items()
         }
         drawn = {
-            arm: {
-                int(n): _recorded_draws(by_digest[digest], environment.DATA / "ledger") for n, digest in digests.items()
-            }
+            arm: {int(n): arrays_of(by_digest[digest]) for n, digest in digests.items()}
             for arm, digests in config["runs"].items()
         }
         judged = judge(ablation, runs, config["profile"], draws=drawn)
@@ -304,11 +302,6 @@ def _check_runs(ablation: Ablation, config: Mapping[str, Any], by_digest: Mappin
             raise LedgerError(
                 f"{where}: run {digest[:12]} is not the one of {name} with seed {seed}; restore it from version control"
             )
-
-
-def _recorded_draws(row: Row, folder: Path) -> Draws:
-    """The resampled scores kept beside the ledger."""
-    return arrays_of(row, folder=folder)
 
 
 def recorded_rows() -> list[Row]:
