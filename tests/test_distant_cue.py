@@ -129,7 +129,7 @@ def test_arrays_of_a_recorded_run_come_back(tmp_path, monkeypatch):
     assert [arrays_of(row, folder=folder)["map"].tolist() for row in rows] == [[[3, 3], [3, 3]], [[4, 4], [4, 4]]]
     for path in (tmp_path / "runs").iterdir():
         path.unlink()
-    with pytest.raises(LedgerError, match=r"seed 3.*restore"):
+    with pytest.raises(LedgerError, match=r"not there; restore what picture\.jsonl, seed 3, left"):
         arrays_of(rows[0], folder=folder)
 
 
